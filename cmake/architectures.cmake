@@ -1,0 +1,16 @@
+# Writes the table of architectures from the files in models/. Each file defines arch_<stem> with its last line
+# (MLX_LM_ARCHITECTURE); a file that forgets it stops the link with the missing name. Nothing runs before main().
+file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/mlx_lm/models/*.cpp)
+set(declarations "")
+set(references "")
+foreach(file IN LISTS files)
+  cmake_path(GET file STEM stem)
+  if(stem STREQUAL "architecture")
+    continue()
+  endif()
+  string(REPLACE "-" "_" stem ${stem})
+  string(APPEND declarations "extern const Architecture arch_${stem};\n")
+  string(APPEND references "    &arch_${stem},\n")
+endforeach()
+configure_file(${PROJECT_SOURCE_DIR}/cmake/architectures.cpp.in ${PROJECT_BINARY_DIR}/architectures.cpp @ONLY)
+target_sources(mlx_lm_models PRIVATE ${PROJECT_BINARY_DIR}/architectures.cpp)

