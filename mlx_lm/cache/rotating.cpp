@@ -1,0 +1,90 @@
+#include "mlx_lm/cache/rotating.h"
+
+#include <algorithm>
+
+#include "mlx_lm/base/error.h"
+
+namespace mlx_lm::cache {
+namespace {
+
+// Rows [begin, end) of a buffer (B, K, C, D).
+mx::array rows(const mx::array& buffer, int begin, int end) {
+  auto stop = buffer.shape();
+  stop[2] = end;
+  return mx::slice(buffer, {0, 0, begin, 0}, stop);
+}
+
+}  // namespace
+
+RotatingKVCache::RotatingKVCache(mx::Dtype dtype, int max_size, int keep)
+    : KVCache(dtype), max_size_(max_size), keep_(keep) {
+  if (max_size < 1 || keep < 0 || keep >= max_size) {
+    fail<RequestError>("[cache] max_kv_size: expected more than {} (tokens always kept), found {}", std::max(keep, 0), max_size);
+  }
+}
+
+KVView RotatingKVCache::update(const mx::array& keys, const mx::array& values, int window) {
+  const int n = keys.shape(1);
+  if (n == 1) {
+    put(keys, values);
+    // The ring holds exactly what the token may see, in any order.
+    const int length = std::min(offset_, capacity());
+    return {*keys_, *values_, {.length = length, .start = length - 1, .window = 0}};
+  }
+  append(keys, values);
+  const int length = next_;
+  return {*keys_, *values_, {.length = length, .start = length - n, .window = window > 0 ? window : max_size_}};
+}
+
+// Oldest row first, without the unused tail and without `surplus` rows after the pinned ones.
+void RotatingKVCache::order_and_cut(int surplus) {
+  for (auto* buffer : {&*keys_, &*values_}) {
+    auto ordered = *buffer;
+    if (next_ < offset_ && next_ != capacity()) {
+      ordered = mx::concatenate({rows(ordered, 0, keep_), rows(ordered, next_, capacity()), rows(ordered, keep_, next_)}, 2);
+    } else if (next_ < capacity()) {
+      ordered = rows(ordered, 0, next_);
+    }
+    if (surplus > 0) {
+      ordered = mx::concatenate({rows(ordered, 0, keep_), rows(ordered, keep_ + surplus, ordered.shape(2))}, 2);
+    }
+    *buffer = ordered;
+  }
+}
+
+void RotatingKVCache::append(const mx::array& keys, const mx::array& values) {
+  const int n = keys.shape(1);
+  if (keys_) {
+    const int held = next_ < offset_ ? capacity() : next_;
+    order_and_cut(std::max(0, held - max_size_ + 1));
+  }
+  const int held = capacity();
+  reserve(keys, values, held + n);
+  write(keys, values, held);
+  offset_ += n;
+  next_ = held + n;
+}
+
+void RotatingKVCache::put(const mx::array& keys, const mx::array& values) {
+  if (offset_ >= capacity() && capacity() < max_size_) {
+    next_ = capacity();
+    reserve(keys, values, std::min(max_size_, capacity() + kStep));
+  }
+  if (const int surplus = capacity() - max_size_; surplus > 0) {
+    order_and_cut(surplus);
+    next_ = max_size_;
+  }
+  if (next_ == max_size_) next_ = keep_;
+  write(keys, values, next_);
+  offset_ += 1;
+  next_ += 1;
+}
+
+int RotatingKVCache::trim(int n) {
+  n = std::min(n, offset_);
+  offset_ -= n;
+  next_ -= n;
+  return n;
+}
+
+}  // namespace mlx_lm::cache

@@ -1,0 +1,20 @@
+// The attention step between the projections: rotate, remember, attend.
+#pragma once
+
+#include "mlx_lm/cache/kv_cache.h"
+#include "mlx_lm/nn/rope.h"
+
+namespace mlx_lm::nn {
+
+// (B, L, heads * D) -> (B, L, heads, D)
+mx::array split_heads(const mx::array& x, int heads);
+// (B, L, H, D) -> (B, L, H * D)
+mx::array merge_heads(const mx::array& x);
+
+// Rotates q and k to their positions, appends k and v to the cache, and attends over what the cache then holds.
+// Shapes: q (B, L, H, D), k and v (B, L, K, D) -> (B, L, H, D).
+// scale: multiplies the scores. window: how many tokens back a token sees, itself included; 0 for all.
+mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v, const Rope& rope, cache::KVCache& cache,
+                 float scale, int window = 0);
+
+}  // namespace mlx_lm::nn

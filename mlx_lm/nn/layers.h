@@ -1,0 +1,53 @@
+// The layers that models are composed of. Each takes its weights from a scope of the store when it is made.
+#pragma once
+
+#include <optional>
+
+#include <mlx/mlx.h>
+
+#include "mlx_lm/nn/weights.h"
+#include "mlx_lm/ops/matrix.h"
+#include "mlx_lm/ops/ops.h"
+
+namespace mlx_lm::nn {
+
+// y = x W^T + b. Takes `weight` (and `scales`, `biases` when quantized) and, if asked, `bias`.
+class Linear {
+ public:
+  Linear(const Weights& w, int in, int out, bool bias = false);
+  // (..., in) -> (..., out)
+  mx::array operator()(const mx::array& x) const;
+
+ private:
+  ops::Matrix weight_;
+  std::optional<mx::array> bias_;
+};
+
+// A table of token vectors, which can also serve as the output layer. Takes `weight`, quantized or not.
+class Embedding {
+ public:
+  Embedding(const Weights& w, int vocab_size, int width);
+  // tokens (B, L) -> (B, L, E): float32 on the CPU, the model's type on a GPU. A token past the end is our own bug.
+  mx::array operator()(const mx::array& tokens) const;
+  // (B, L, E) -> logits (B, L, V)
+  mx::array as_linear(const mx::array& x) const;
+
+ private:
+  ops::Matrix weight_;
+};
+
+// Root-mean-square norm over the last axis. Takes `weight`.
+class RMSNorm {
+ public:
+  RMSNorm(const Weights& w, int size, float eps);
+  mx::array operator()(const mx::array& x) const { return ops::rms_norm(x, weight_, eps_); }
+
+ private:
+  mx::array weight_;
+  float eps_;
+};
+
+// silu(gate) * up
+inline mx::array swiglu(const mx::array& gate, const mx::array& up) { return ops::swiglu(gate, up); }
+
+}  // namespace mlx_lm::nn

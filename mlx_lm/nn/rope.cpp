@@ -1,0 +1,164 @@
+#include "mlx_lm/nn/rope.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <string>
+#include <vector>
+
+#include "mlx_lm/base/error.h"
+
+namespace mlx_lm::nn {
+namespace {
+
+using std::numbers::pi;
+
+float positive(const ConfigReader& c, const std::string& key, std::optional<float> fallback = {}) {
+  const float value = fallback ? c.get<float>(key, *fallback) : c.get<float>(key);
+  if (value <= 0) fail<ConfigError>("[config] {}: {}: expected a number above 0, found {}", c.where(), key, value);
+  return value;
+}
+
+// base^(2i/dims): the wavelengths over 2 pi, before any scaling.
+std::vector<double> wavelengths(int dims, float base) {
+  std::vector<double> freqs(dims / 2);
+  for (int i = 0; i < dims / 2; ++i) freqs[i] = std::pow(double(base), 2.0 * i / dims);
+  return freqs;
+}
+
+mx::array to_array(const std::vector<double>& freqs) {
+  std::vector<float> values(freqs.begin(), freqs.end());
+  return mx::array(values.begin(), {int(values.size())}, mx::float32);
+}
+
+// Long wavelengths are stretched by `factor`, short ones left alone, those between blended.
+mx::array llama3(const Rope::Options& o, const ConfigReader& c) {
+  const double factor = positive(c, "factor");
+  const double low = positive(c, "low_freq_factor", 1.f), high = positive(c, "high_freq_factor", 4.f);
+  const double old_length = positive(c, "original_max_position_embeddings", 8192.f);
+  auto freqs = wavelengths(o.dims, o.base);
+  for (auto& f : freqs) {
+    const double wavelength = 2 * pi * f;
+    if (wavelength > old_length / low) {
+      f *= factor;
+    } else if (wavelength > old_length / high) {
+      const double smooth = (old_length / wavelength - low) / (high - low);
+      f /= (1 - smooth) / factor + smooth;
+    }
+  }
+  return to_array(freqs);
+}
+
+// NTK by parts, https://arxiv.org/abs/2309.00071.
+mx::array yarn(const Rope::Options& o, const ConfigReader& c) {
+  const double factor = positive(c, "factor");
+  const double old_length = positive(c, "original_max_position_embeddings", 4096.f);
+  auto correction = [&](double rotations) {
+    return o.dims * std::log(old_length / (rotations * 2 * pi)) / (2 * std::log(double(o.base)));
+  };
+  const double low = std::max(std::floor(correction(positive(c, "beta_fast", 32.f))), 0.0);
+  double high = std::min(std::ceil(correction(positive(c, "beta_slow", 1.f))), o.dims - 1.0);
+  if (low == high) high += 0.001;  // a ramp needs a width
+  auto freqs = wavelengths(o.dims, o.base);
+  for (size_t i = 0; i < freqs.size(); ++i) {
+    const double keep = 1 - std::clamp((double(i) - low) / (high - low), 0.0, 1.0);
+    const double stretched = factor * freqs[i];
+    freqs[i] = stretched * freqs[i] / (stretched * keep + freqs[i] * (1 - keep));
+  }
+  return to_array(freqs);
+}
+
+float yarn_magnitude(const ConfigReader& c) {
+  const float factor = positive(c, "factor");
+  auto magnitude = [&](float m) { return factor <= 1 ? 1.f : 0.1f * m * std::log(factor) + 1.f; };
+  return magnitude(c.get<float>("mscale", 1.f)) / magnitude(c.get<float>("mscale_all_dim", 0.f));
+}
+
+// One factor for each frequency, or one for all.
+std::vector<double> multiplied(const Rope::Options& o, const ConfigReader& c, const std::string& key) {
+  auto freqs = wavelengths(o.dims, o.base);
+  std::vector<float> factors;
+  if (c.has(key) && c.json().at(key).is_number()) {
+    factors.assign(freqs.size(), c.get<float>(key));
+  } else {
+    factors = c.get<std::vector<float>>(key);
+  }
+  if (factors.size() != freqs.size()) {
+    fail<ConfigError>("[config] {}: {}: expected {} factors, found {}", c.where(), key, freqs.size(), factors.size());
+  }
+  for (size_t i = 0; i < freqs.size(); ++i) freqs[i] *= factors[i];
+  return freqs;
+}
+
+float longrope_magnitude(const Rope::Options& o, const ConfigReader& c) {
+  const float old_length = positive(c, "original_max_position_embeddings");
+  const float factor = o.max_position_embeddings / old_length;
+  return factor <= 1 ? 1.f : std::sqrt(1 + std::log(factor) / std::log(old_length));
+}
+
+// Only a leading part of the head rotates; the rest has an infinite wavelength.
+mx::array proportional(const Rope::Options& o, const ConfigReader& c) {
+  const double part = c.get<float>("partial_rotary_factor", 1.f);
+  if (part < 0 || part > 1) {
+    fail<ConfigError>("[config] {}: partial_rotary_factor: expected a number from 0 to 1, found {}", c.where(), part);
+  }
+  auto freqs = wavelengths(o.dims, o.base);
+  const double factor = positive(c, "factor", 1.f);
+  const size_t rotated = size_t(int(o.dims * part) + 1) / 2;
+  for (size_t i = 0; i < freqs.size(); ++i) freqs[i] = i < rotated ? freqs[i] * factor : INFINITY;
+  return to_array(freqs);
+}
+
+}  // namespace
+
+Rope::Rope(const Options& o, const std::optional<ConfigReader>& scaling)
+    : rope_{.dims = o.dims, .traditional = o.traditional, .base = o.base},
+      max_position_embeddings_(o.max_position_embeddings) {
+  if (o.dims < 2 || o.dims % 2 != 0) fail<ConfigError>("[config] rope: expected an even head size, found {}", o.dims);
+  if (o.base <= 1) fail<ConfigError>("[config] rope_theta: expected a number above 1, found {}", o.base);
+  if (!scaling) return;
+  const ConfigReader& c = *scaling;
+  const std::string type = c.has("type") ? c.get<std::string>("type") : c.get<std::string>("rope_type", "default");
+  auto needs_max_position_embeddings = [&] {
+    if (o.max_position_embeddings < 1) {
+      fail<ConfigError>("[config] {}: expected max_position_embeddings beside rope type {}, found nothing", c.where(), type);
+    }
+  };
+  if (type == "default" || type == "mrope") {  // mrope on text alone is the plain one
+  } else if (type == "linear") {
+    rope_.scale = 1 / positive(c, "factor");
+  } else if (type == "dynamic") {
+    needs_max_position_embeddings();
+    dynamic_factor_ = positive(c, "factor");
+  } else if (type == "llama3") {
+    rope_.freqs = llama3(o, c);
+  } else if (type == "yarn" || type == "deepseek_yarn" || type == "telechat3-yarn") {
+    rope_.freqs = yarn(o, c);
+    rope_.magnitude = yarn_magnitude(c);
+  } else if (type == "longrope") {
+    needs_max_position_embeddings();
+    rope_.freqs = to_array(multiplied(o, c, "long_factor"));
+    rope_.magnitude = longrope_magnitude(o, c);
+    rope_.traditional = false;
+  } else if (type == "proportional") {
+    rope_.freqs = proportional(o, c);
+  } else if (type == "factors") {
+    rope_.freqs = to_array(multiplied(o, c, "factors"));
+  } else {
+    fail<UnsupportedModel>(
+        "[config] {}: rope type: expected default, linear, dynamic, llama3, yarn, longrope, proportional or mrope, found {}",
+        c.where(), type.substr(0, 60));
+  }
+  if (rope_.freqs) rope_.freqs->eval();
+}
+
+mx::array Rope::operator()(const mx::array& x, int offset) const {
+  if (dynamic_factor_ == 0) return ops::rope(x, rope_, offset);
+  auto rope = rope_;
+  const double length = std::max(x.shape(1) + offset, max_position_embeddings_);
+  const double growth = dynamic_factor_ * length / max_position_embeddings_ - (dynamic_factor_ - 1);
+  rope.base = float(rope_.base * std::pow(growth, rope_.dims / (rope_.dims - 2.0)));
+  return ops::rope(x, rope, offset);
+}
+
+}  // namespace mlx_lm::nn

@@ -1,0 +1,132 @@
+#include "mlx_lm/nn/weights.h"
+
+#include <algorithm>
+
+#include <fmt/ranges.h>
+
+#include "mlx_lm/base/error.h"
+
+namespace mlx_lm::nn {
+
+struct Weights::Store {
+  std::map<std::string, StoredTensor, std::less<>> tensors;  // those not taken yet
+  QuantizationConfig quantization;
+  std::string where;
+  mx::Dtype dtype = mx::float32;
+};
+
+namespace {
+
+mx::Dtype computing_type(const std::map<std::string, StoredTensor>& tensors) {
+  auto any = [&](mx::Dtype dtype) {
+    return std::any_of(tensors.begin(), tensors.end(), [&](const auto& t) { return t.second.dtype == dtype; });
+  };
+  return any(mx::bfloat16) ? mx::bfloat16 : any(mx::float16) ? mx::float16 : mx::float32;
+}
+
+bool on_cpu() { return mx::default_device() == mx::Device::cpu; }
+
+}  // namespace
+
+Weights::Weights(std::map<std::string, StoredTensor> tensors, QuantizationConfig quantization, std::string where,
+                 std::optional<mx::Dtype> dtype)
+    : store_(std::make_shared<Store>()) {
+  store_->dtype = dtype ? *dtype : computing_type(tensors);
+  store_->tensors = {std::make_move_iterator(tensors.begin()), std::make_move_iterator(tensors.end())};
+  store_->quantization = std::move(quantization);
+  store_->where = std::move(where);
+}
+
+std::string Weights::full(std::string_view name) const {
+  return path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
+}
+
+Weights Weights::operator/(std::string_view name) const { return {store_, full(name)}; }
+Weights Weights::operator/(int index) const { return *this / std::to_string(index); }
+bool Weights::has(std::string_view name) const { return store_->tensors.contains(full(name)); }
+mx::Dtype Weights::dtype() const { return store_->dtype; }
+
+mx::array Weights::take(std::string_view name, const mx::Shape* expected) const {
+  const auto path = full(name);
+  auto found = store_->tensors.find(path);
+  if (found == store_->tensors.end()) {
+    fail<WeightError>("[weights] {}: expected a tensor, found nothing, in {}", path, store_->where);
+  }
+  if (expected && found->second.shape != *expected) {
+    fail<WeightError>("[weights] {}: expected shape ({}), found ({}), in {}", path, fmt::join(*expected, ", "),
+                      fmt::join(found->second.shape, ", "), store_->where);
+  }
+  // Out of the store first, so that the file's pages are let go as soon as the caller is done with them.
+  auto tensor = std::move(found->second);
+  store_->tensors.erase(found);
+  return tensor.read();
+}
+
+mx::array Weights::take_vector(std::string_view name, int size) const {
+  const mx::Shape shape{size};
+  auto vector = take(name, &shape);
+  if (!mx::issubdtype(vector.dtype(), mx::floating)) {
+    fail<WeightError>("[weights] {}: expected floating-point numbers, found another type, in {}", full(name), store_->where);
+  }
+  if (!on_cpu()) return vector;
+  // Copied even if it is float32 already: small, and no page of the file stays in use for it.
+  auto copy = vector.dtype() == mx::float32 ? mx::copy(vector) : mx::astype(vector, mx::float32);
+  copy.eval();
+  return copy;
+}
+
+std::optional<ops::Quantization> Weights::quantization() const {
+  const auto& config = store_->quantization;
+  auto entry = config.overrides.find(path_);
+  if (entry != config.overrides.end()) return entry->second;
+  if (!has("scales")) return std::nullopt;
+  if (!config.common) {
+    fail<UnsupportedModel>("[weights] {}: expected a `quantization` entry in config.json for its scales, found none, in {}",
+                           path_, store_->where);
+  }
+  return config.common;
+}
+
+ops::Matrix Weights::take_matrix(int rows, int cols) const {
+  try {
+    if (auto q = quantization()) {
+      auto weight = take("weight", nullptr);
+      auto scales = take("scales", nullptr);
+      auto biases = has("biases") ? std::optional(take("biases", nullptr)) : std::nullopt;
+      // Before any arithmetic on shapes: the packed columns must be those of this layer.
+      const bool fits = weight.ndim() == 2 && weight.shape(0) == rows && int64_t(weight.shape(1)) * 32 == int64_t(cols) * q->bits;
+      if (!fits) {
+        fail<WeightError>("expected shape ({}, {}) packed in {} bits, found ({})", rows, cols, q->bits, fmt::join(weight.shape(), ", "));
+      }
+      return ops::Matrix::quantized(std::move(weight), std::move(scales), std::move(biases), *q);
+    }
+    const mx::Shape shape{rows, cols};
+    auto weight = take("weight", &shape);
+    if (!mx::issubdtype(weight.dtype(), mx::floating)) {
+      fail<WeightError>("expected floating-point numbers or a quantized weight with scales, found another type");
+    }
+    return ops::Matrix::dense(std::move(weight));
+  } catch (const WeightError& error) {
+    const std::string_view text = error.what();
+    if (text.starts_with("[weights]")) throw;
+    fail<WeightError>("[weights] {}.weight: {}, in {}", path_, text, store_->where);
+  }
+}
+
+void Weights::ignore(std::string_view suffix) const {
+  const auto prefix = path_.empty() ? std::string() : path_ + ".";
+  std::erase_if(store_->tensors, [&](const auto& t) { return t.first.starts_with(prefix) && t.first.ends_with(suffix); });
+}
+
+void Weights::expect_all_taken() const {
+  const auto& left = store_->tensors;
+  if (left.empty()) return;
+  std::vector<std::string_view> names;
+  for (const auto& [name, tensor] : left) {
+    if (names.size() < 5) names.push_back(name);
+  }
+  fail<WeightError>("[weights] {}: expected only the model's own tensors, found {} more: {}{}", store_->where, left.size(),
+                    fmt::join(names, ", "), left.size() > names.size() ? ", ..." : "");
+}
+
+}  // namespace mlx_lm::nn

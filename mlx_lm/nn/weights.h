@@ -1,0 +1,73 @@
+// The weight store: a model's constructor takes its tensors from it by checkpoint name.
+//
+// From that one idea follow, without a word in any model file: strict loading (a tensor that is missing, mis-shaped or
+// that nobody took is an error with its full path), quantization (a scope that holds `scales` becomes a quantized
+// matrix, with the bits that the configuration gives for its path), and the repacking of each weight for its device at
+// the moment when it is taken, so that the file's copy and ours are never held together for long.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <mlx/mlx.h>
+
+#include "mlx_lm/ops/matrix.h"
+
+namespace mlx_lm::nn {
+namespace mx = mlx::core;
+
+// A tensor that can be had: read() maps or converts it; it is called at most once.
+struct StoredTensor {
+  mx::Shape shape;
+  mx::Dtype dtype;
+  std::function<mx::array()> read;
+};
+
+// The `quantization` entry of config.json.
+struct QuantizationConfig {
+  std::optional<ops::Quantization> common;                                           // for every scope with scales
+  std::map<std::string, std::optional<ops::Quantization>, std::less<>> overrides;  // by path; nullopt: not quantized
+};
+
+// A scope of the store: the root, or a path below it. Copies are cheap and share the store.
+// Errors: WeightError for a tensor that is missing or has another shape; UnsupportedModel for a quantization that the
+// configuration does not describe.
+class Weights {
+ public:
+  // where: the folder or file, as errors should show it. dtype: the type that the model computes in; absent: bfloat16
+  // or float16 if any tensor has it, else float32.
+  Weights(std::map<std::string, StoredTensor> tensors, QuantizationConfig quantization, std::string where,
+          std::optional<mx::Dtype> dtype = std::nullopt);
+
+  Weights operator/(std::string_view name) const;
+  Weights operator/(int index) const;
+
+  bool has(std::string_view name) const;
+  // A vector (norm weight, bias) of the given size: float32 on the CPU, where all activations are, else as stored.
+  mx::array take_vector(std::string_view name, int size) const;
+  // This scope's `weight` (rows, cols), with `scales` and `biases` if it is quantized.
+  ops::Matrix take_matrix(int rows, int cols) const;
+  // Tensors that checkpoints carry and nobody needs: those below this scope whose path ends with `suffix`.
+  void ignore(std::string_view suffix) const;
+  // Throws unless every tensor was taken or ignored.
+  void expect_all_taken() const;
+
+  mx::Dtype dtype() const;
+
+ private:
+  struct Store;
+  Weights(std::shared_ptr<Store> store, std::string path) : store_(std::move(store)), path_(std::move(path)) {}
+  std::string full(std::string_view name) const;
+  mx::array take(std::string_view name, const mx::Shape* expected) const;
+  std::optional<ops::Quantization> quantization() const;
+
+  std::shared_ptr<Store> store_;
+  std::string path_;
+};
+
+}  // namespace mlx_lm::nn
