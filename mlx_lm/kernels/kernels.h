@@ -1,0 +1,99 @@
+// The CPU's arithmetic, on raw pointers. Every function splits its work over ThreadPool::global(), in pieces that do
+// not depend on the number of threads, so that results do not either. All activations are float32.
+// Pointers need the alignment of their type only. Shape letters: docs/shapes.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+namespace mlx_lm::kernels {
+
+// How floating-point numbers are stored.
+enum class Type : uint8_t { f32, f16, bf16 };
+constexpr size_t size_of(Type type) { return type == Type::f32 ? 4 : 2; }
+
+// What the products with quantized weights make of their float32 activations.
+enum class Activations {
+  int8,     // rounded to 8 bits by groups of 32: much faster, an error below that of 8-bit weights
+  float32,  // used as they are
+};
+// Set once, before the first product; int8 unless MLX_LM_ACTIVATIONS=float32. Threads: not while a product runs.
+void set_activations(Activations activations);
+Activations activations();
+
+// The instruction set in use, chosen at the first call: the best that the processor has, or
+// MLX_LM_CPU=scalar|avx2|avx512. Errors: RequestError for a name that is not known or that the processor cannot run.
+std::string_view instruction_set();
+
+// An affine-quantized matrix (rows, cols) as MLX stores it: weight[r][c] = scales[r][c / group] * code + biases[...].
+struct AffineSource {
+  int rows = 0, cols = 0;
+  int bits = 4;                      // 2, 3, 4, 5, 6 or 8
+  int group_size = 64;               // 32, 64 or 128; divides cols
+  const uint32_t* weight = nullptr;  // (rows, cols * bits / 32): codes packed from the lowest bit up, across words
+  const void* scales = nullptr;      // (rows, cols / group_size)
+  const void* biases = nullptr;      // the same
+  Type type = Type::f16;             // of scales and biases
+};
+
+// A quantized matrix in the layout of the instruction set in use. Immutable.
+class PackedMatrix {
+ public:
+  virtual ~PackedMatrix() = default;
+  // y[i] = W x[i]. x: (n, cols), y: (n, rows).
+  virtual void matmul(const float* x, int n, float* y) const = 0;
+  // Dequantized rows. ids: n numbers in [0, rows); out: (n, cols).
+  virtual void take_rows(const int32_t* ids, int n, float* out) const = 0;
+  virtual size_t nbytes() const = 0;
+};
+// Repacks; the source may be let go afterwards.
+std::shared_ptr<const PackedMatrix> pack(const AffineSource& source);
+
+// A floating-point matrix (rows, cols), row-major, used where it lies.
+struct DenseMatrix {
+  int rows = 0, cols = 0;
+  Type type = Type::f32;
+  const void* data = nullptr;
+};
+// y[i] = W x[i], summed in float32. x: (n, cols), y: (n, rows).
+void matmul(const float* x, int n, const DenseMatrix& w, float* y);
+void take_rows(const DenseMatrix& w, const int32_t* ids, int n, float* out);
+
+// out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. x, out: (n, size); weight: (size).
+void rms_norm(const float* x, const float* weight, int n, int size, float eps, float* out);
+
+// out = gate / (1 + exp(-gate)) * up, elementwise over n numbers; out may be gate or up.
+void swiglu(const float* gate, const float* up, size_t n, float* out);
+
+struct RopeArgs {
+  int batch = 1, length = 1, heads = 1, head_dim = 0;
+  int dims = 0;                  // leading entries of each head that rotate; the others are copied
+  bool traditional = false;      // pairs (0,1),(2,3).. rather than (0,dims/2),(1,dims/2+1)..
+  const float* rates = nullptr;  // (dims / 2): angle of pair i at position p = p * rates[i]
+  float magnitude = 1;           // multiplies the rotating entries
+  int offset = 0;                // position of row 0
+};
+// x, out: (B, L, H, D); out may be x.
+void rope(const float* x, const RopeArgs& args, float* out);
+
+// Writes new_rows (B, L, K, D) into buffer (B, K, C, D) of the given type at rows [position, position + L).
+void write_rows(const float* new_rows, int batch, int length, int heads, int head_dim, void* buffer, Type type,
+                int capacity, int position);
+
+// Query l sees row j when j < length, j <= start + l and (window == 0 or j > start + l - window).
+struct AttentionArgs {
+  int batch = 1, queries = 1, heads = 1, kv_heads = 1, head_dim = 0;
+  int capacity = 0;       // C: rows in each head's buffer
+  int length = 0;         // rows in use
+  int start = 0;          // row of query 0
+  int window = 0;         // 0: no limit
+  float scale = 1;        // multiplies the scores
+  Type type = Type::f16;  // of keys and values
+};
+// Softmax attention, grouped (query head h reads kv head h / (H / K)), in float32; a query that sees nothing gives 0.
+// q, out: (B, L, H, D); keys, values: (B, K, C, D).
+void attention(const float* q, const void* keys, const void* values, const AttentionArgs& args, float* out);
+
+}  // namespace mlx_lm::kernels
