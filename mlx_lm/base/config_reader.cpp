@@ -27,7 +27,8 @@ bool convert(const json& v, int& out) {
     return true;
   }
   // Some exporters write 64.0 for 64.
-  if (!v.is_number_float() || v.get<double>() != std::floor(v.get<double>()) || std::abs(v.get<double>()) > 1e9) return false;
+  if (!v.is_number_float() || v.get<double>() != std::floor(v.get<double>()) || std::abs(v.get<double>()) > 1e9)
+    return false;
   out = int(v.get<double>());
   return true;
 }
@@ -67,7 +68,8 @@ constexpr const char* kExpected<std::vector<std::string>> = "a list of texts";
 
 }  // namespace
 
-ConfigReader::ConfigReader(json object, std::string where) : object_(std::move(object)), where_(std::move(where)) {
+ConfigReader::ConfigReader(nlohmann::json object, std::string where)
+    : object_(std::move(object)), where_(std::move(where)) {
   if (!object_.is_object()) fail<ConfigError>("[config] {}: expected a JSON object, found {}", where_, shown(object_));
 }
 

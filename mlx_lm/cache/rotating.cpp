@@ -19,7 +19,8 @@ mx::array rows(const mx::array& buffer, int begin, int end) {
 RotatingKVCache::RotatingKVCache(mx::Dtype dtype, int max_size, int keep)
     : KVCache(dtype), max_size_(max_size), keep_(keep) {
   if (max_size < 1 || keep < 0 || keep >= max_size) {
-    fail<RequestError>("[cache] max_kv_size: expected more than {} (tokens always kept), found {}", std::max(keep, 0), max_size);
+    fail<RequestError>("[cache] max_kv_size: expected more than {} (tokens always kept), found {}", std::max(keep, 0),
+                       max_size);
   }
 }
 
@@ -41,7 +42,8 @@ void RotatingKVCache::order_and_cut(int surplus) {
   for (auto* buffer : {&*keys_, &*values_}) {
     auto ordered = *buffer;
     if (next_ < offset_ && next_ != capacity()) {
-      ordered = mx::concatenate({rows(ordered, 0, keep_), rows(ordered, next_, capacity()), rows(ordered, keep_, next_)}, 2);
+      ordered =
+          mx::concatenate({rows(ordered, 0, keep_), rows(ordered, next_, capacity()), rows(ordered, keep_, next_)}, 2);
     } else if (next_ < capacity()) {
       ordered = rows(ordered, 0, next_);
     }

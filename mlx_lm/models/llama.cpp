@@ -4,41 +4,23 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
 #include "mlx_lm/base/error.h"
-#include "mlx_lm/cache/growing.h"
 #include "mlx_lm/cache/rotating.h"
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/nn/attention.h"
-#include "mlx_lm/nn/layers.h"
+#include "mlx_lm/nn/decoder_config.h"
+#include "mlx_lm/nn/transformer.h"
 
 namespace mlx_lm::models {
 namespace {
 
-struct Config {
+struct Config : nn::DecoderConfig {
   explicit Config(const ConfigReader& c)
-      : hidden_size(c.get_size("hidden_size")),
-        num_hidden_layers(c.get_size("num_hidden_layers", 1, 4096)),
-        intermediate_size(c.get_size("intermediate_size")),
-        num_attention_heads(c.get_size("num_attention_heads", 1, 65536)),
-        num_key_value_heads(c.get_size_or("num_key_value_heads", num_attention_heads, 1, num_attention_heads)),
-        head_dim(c.get_size_or("head_dim", hidden_size / num_attention_heads, 1, 65536)),
-        vocab_size(c.get_size("vocab_size")),
-        rms_norm_eps(c.get<float>("rms_norm_eps")),
+      : DecoderConfig(c, {.rope_theta = 10000.f, .tie_word_embeddings = true}),
         attention_bias(c.get<bool>("attention_bias", false)),
         mlp_bias(c.get<bool>("mlp_bias", false)),
-        tie_word_embeddings(c.get<bool>("tie_word_embeddings", true)),
-        rope{.dims = head_dim,
-             .base = c.get<float>("rope_theta", 10000.f),
-             .traditional = c.get<bool>("rope_traditional", false),
-             .max_position_embeddings = c.get_size_or("max_position_embeddings", 0, 0)},
         layer_types(c.get<std::vector<std::string>>("layer_types", {})) {
-    if (num_attention_heads % num_key_value_heads != 0) {
-      fail<ConfigError>("[config] {}: num_key_value_heads: expected a divisor of {} heads, found {}", c.where(),
-                        num_attention_heads, num_key_value_heads);
-    }
-    if (c.has("rope_scaling")) rope_scaling = c.sub("rope_scaling");
     if (layer_types.empty()) layer_types.assign(num_hidden_layers, "full_attention");
     if (int(layer_types.size()) != num_hidden_layers) {
       fail<ConfigError>("[config] {}: layer_types: expected {} entries, found {}", c.where(), num_hidden_layers,
@@ -49,19 +31,11 @@ struct Config {
     }
   }
 
-  int hidden_size;
-  int num_hidden_layers;
-  int intermediate_size;
-  int num_attention_heads;
-  int num_key_value_heads;
-  int head_dim;
-  int vocab_size;
-  float rms_norm_eps;
+  // Tokens that a layer sees, the newest included; 0 for all.
+  int window(int layer) const { return layer_types[layer] == "sliding_attention" ? sliding_window : 0; }
+
   bool attention_bias;
   bool mlp_bias;
-  bool tie_word_embeddings;
-  nn::Rope::Options rope;
-  std::optional<ConfigReader> rope_scaling;
   std::vector<std::string> layer_types;
   int sliding_window = 0;
 };
@@ -94,37 +68,7 @@ class Attention {
   nn::Rope rope_;
 };
 
-class MLP {
- public:
-  MLP(const Config& c, const nn::Weights& w)
-      : gate_proj_(w / "gate_proj", c.hidden_size, c.intermediate_size, c.mlp_bias),
-        up_proj_(w / "up_proj", c.hidden_size, c.intermediate_size, c.mlp_bias),
-        down_proj_(w / "down_proj", c.intermediate_size, c.hidden_size, c.mlp_bias) {}
-
-  mx::array operator()(const mx::array& x) const { return down_proj_(nn::swiglu(gate_proj_(x), up_proj_(x))); }
-
- private:
-  nn::Linear gate_proj_, up_proj_, down_proj_;
-};
-
-class TransformerBlock {
- public:
-  TransformerBlock(const Config& c, const nn::Weights& w, int window)
-      : self_attn_(c, w / "self_attn", window),
-        mlp_(c, w / "mlp"),
-        input_layernorm_(w / "input_layernorm", c.hidden_size, c.rms_norm_eps),
-        post_attention_layernorm_(w / "post_attention_layernorm", c.hidden_size, c.rms_norm_eps) {}
-
-  mx::array operator()(const mx::array& x, cache::KVCache& cache) const {
-    auto h = x + self_attn_(input_layernorm_(x), cache);
-    return h + mlp_(post_attention_layernorm_(h));
-  }
-
- private:
-  Attention self_attn_;
-  MLP mlp_;
-  nn::RMSNorm input_layernorm_, post_attention_layernorm_;
-};
+using TransformerBlock = nn::TransformerBlock<Attention>;
 
 class LlamaModel {
  public:
@@ -132,8 +76,9 @@ class LlamaModel {
       : embed_tokens_(w / "embed_tokens", c.vocab_size, c.hidden_size),
         norm_(w / "norm", c.hidden_size, c.rms_norm_eps) {
     for (int i = 0; i < c.num_hidden_layers; ++i) {
-      const bool slides = c.layer_types[i] == "sliding_attention";
-      layers_.emplace_back(c, w / "layers" / i, slides ? c.sliding_window : 0);
+      const auto layer = w / "layers" / i;
+      layers_.emplace_back(layer, c.hidden_size, c.rms_norm_eps, Attention(c, layer / "self_attn", c.window(i)),
+                           nn::MLP(layer / "mlp", c.hidden_size, c.intermediate_size, c.mlp_bias));
     }
   }
 
@@ -155,19 +100,16 @@ class LlamaModel {
 class Model final : public LanguageModel {
  public:
   Model(const ConfigReader& reader, const nn::Weights& w)
-      : LanguageModel(w), config_(reader), model_(config_, w / "model") {
+      : LanguageModel(w),
+        config_(reader),
+        model_(config_, w / "model"),
+        lm_head_(w, config_.tie_word_embeddings, config_.hidden_size, config_.vocab_size) {
     w.ignore("rotary_emb.inv_freq");  // older checkpoints store what the configuration says anyway
-    if (config_.tie_word_embeddings) {
-      w.ignore("lm_head.weight");
-    } else {
-      lm_head_.emplace(w / "lm_head", config_.hidden_size, config_.vocab_size);
-    }
   }
 
   // tokens (B, L) -> logits (B, L, V)
   mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const override {
-    auto h = model_(tokens, caches);
-    return lm_head_ ? (*lm_head_)(h) : model_.embed_tokens().as_linear(h);
+    return lm_head_(model_(tokens, caches), model_.embed_tokens());
   }
 
   int num_layers() const override { return config_.num_hidden_layers; }
@@ -175,10 +117,8 @@ class Model final : public LanguageModel {
   // mlx-lm ignores max_kv_size for this architecture; here it bounds the layers that do not slide anyway.
   cache::KVCaches make_cache(int max_kv_size) const override {
     auto caches = LanguageModel::make_cache(max_kv_size);
-    for (size_t i = 0; i < caches.size(); ++i) {
-      if (config_.layer_types[i] == "sliding_attention") {
-        caches[i] = std::make_unique<cache::RotatingKVCache>(dtype(), config_.sliding_window);
-      }
+    for (int i = 0; i < num_layers(); ++i) {
+      if (config_.window(i) > 0) caches[i] = std::make_unique<cache::RotatingKVCache>(dtype(), config_.window(i));
     }
     return caches;
   }
@@ -186,7 +126,7 @@ class Model final : public LanguageModel {
  private:
   Config config_;
   LlamaModel model_;
-  std::optional<nn::Linear> lm_head_;
+  nn::LMHead lm_head_;
 };
 
 }  // namespace

@@ -26,13 +26,10 @@ std::vector<double> wavelengths(int dims, float base) {
   return freqs;
 }
 
-mx::array to_array(const std::vector<double>& freqs) {
-  std::vector<float> values(freqs.begin(), freqs.end());
-  return mx::array(values.begin(), {int(values.size())}, mx::float32);
-}
+std::vector<float> to_floats(const std::vector<double>& freqs) { return {freqs.begin(), freqs.end()}; }
 
 // Long wavelengths are stretched by `factor`, short ones left alone, those between blended.
-mx::array llama3(const Rope::Options& o, const ConfigReader& c) {
+std::vector<float> llama3(const Rope::Options& o, const ConfigReader& c) {
   const double factor = positive(c, "factor");
   const double low = positive(c, "low_freq_factor", 1.f), high = positive(c, "high_freq_factor", 4.f);
   const double old_length = positive(c, "original_max_position_embeddings", 8192.f);
@@ -46,11 +43,11 @@ mx::array llama3(const Rope::Options& o, const ConfigReader& c) {
       f /= (1 - smooth) / factor + smooth;
     }
   }
-  return to_array(freqs);
+  return to_floats(freqs);
 }
 
 // NTK by parts, https://arxiv.org/abs/2309.00071.
-mx::array yarn(const Rope::Options& o, const ConfigReader& c) {
+std::vector<float> yarn(const Rope::Options& o, const ConfigReader& c) {
   const double factor = positive(c, "factor");
   const double old_length = positive(c, "original_max_position_embeddings", 4096.f);
   auto correction = [&](double rotations) {
@@ -65,7 +62,7 @@ mx::array yarn(const Rope::Options& o, const ConfigReader& c) {
     const double stretched = factor * freqs[i];
     freqs[i] = stretched * freqs[i] / (stretched * keep + freqs[i] * (1 - keep));
   }
-  return to_array(freqs);
+  return to_floats(freqs);
 }
 
 float yarn_magnitude(const ConfigReader& c) {
@@ -97,7 +94,7 @@ float longrope_magnitude(const Rope::Options& o, const ConfigReader& c) {
 }
 
 // Only a leading part of the head rotates; the rest has an infinite wavelength.
-mx::array proportional(const Rope::Options& o, const ConfigReader& c) {
+std::vector<float> proportional(const Rope::Options& o, const ConfigReader& c) {
   const double part = c.get<float>("partial_rotary_factor", 1.f);
   if (part < 0 || part > 1) {
     fail<ConfigError>("[config] {}: partial_rotary_factor: expected a number from 0 to 1, found {}", c.where(), part);
@@ -106,59 +103,66 @@ mx::array proportional(const Rope::Options& o, const ConfigReader& c) {
   const double factor = positive(c, "factor", 1.f);
   const size_t rotated = size_t(int(o.dims * part) + 1) / 2;
   for (size_t i = 0; i < freqs.size(); ++i) freqs[i] = i < rotated ? freqs[i] * factor : INFINITY;
-  return to_array(freqs);
+  return to_floats(freqs);
 }
 
 }  // namespace
 
 Rope::Rope(const Options& o, const std::optional<ConfigReader>& scaling)
-    : rope_{.dims = o.dims, .traditional = o.traditional, .base = o.base},
-      max_position_embeddings_(o.max_position_embeddings) {
+    : max_position_embeddings_(o.max_position_embeddings) {
   if (o.dims < 2 || o.dims % 2 != 0) fail<ConfigError>("[config] rope: expected an even head size, found {}", o.dims);
   if (o.base <= 1) fail<ConfigError>("[config] rope_theta: expected a number above 1, found {}", o.base);
-  if (!scaling) return;
-  const ConfigReader& c = *scaling;
+  ops::Rope::Options rope;
+  rope.dims = o.dims;
+  rope.traditional = o.traditional;
+  rope.base = o.base;
+  if (scaling) apply(o, *scaling, rope);
+  rope_.emplace(std::move(rope));
+}
+
+void Rope::apply(const Options& o, const ConfigReader& c, ops::Rope::Options& rope) {
   const std::string type = c.has("type") ? c.get<std::string>("type") : c.get<std::string>("rope_type", "default");
   auto needs_max_position_embeddings = [&] {
     if (o.max_position_embeddings < 1) {
-      fail<ConfigError>("[config] {}: expected max_position_embeddings beside rope type {}, found nothing", c.where(), type);
+      fail<ConfigError>("[config] {}: expected max_position_embeddings beside rope type {}, found nothing", c.where(),
+                        type);
     }
   };
   if (type == "default" || type == "mrope") {  // mrope on text alone is the plain one
   } else if (type == "linear") {
-    rope_.scale = 1 / positive(c, "factor");
+    rope.scale = 1 / positive(c, "factor");
   } else if (type == "dynamic") {
     needs_max_position_embeddings();
     dynamic_factor_ = positive(c, "factor");
   } else if (type == "llama3") {
-    rope_.freqs = llama3(o, c);
+    rope.freqs = llama3(o, c);
   } else if (type == "yarn" || type == "deepseek_yarn" || type == "telechat3-yarn") {
-    rope_.freqs = yarn(o, c);
-    rope_.magnitude = yarn_magnitude(c);
+    rope.freqs = yarn(o, c);
+    rope.magnitude = yarn_magnitude(c);
   } else if (type == "longrope") {
     needs_max_position_embeddings();
-    rope_.freqs = to_array(multiplied(o, c, "long_factor"));
-    rope_.magnitude = longrope_magnitude(o, c);
-    rope_.traditional = false;
+    rope.freqs = to_floats(multiplied(o, c, "long_factor"));
+    rope.magnitude = longrope_magnitude(o, c);
+    rope.traditional = false;
   } else if (type == "proportional") {
-    rope_.freqs = proportional(o, c);
+    rope.freqs = proportional(o, c);
   } else if (type == "factors") {
-    rope_.freqs = to_array(multiplied(o, c, "factors"));
+    rope.freqs = to_floats(multiplied(o, c, "factors"));
   } else {
     fail<UnsupportedModel>(
-        "[config] {}: rope type: expected default, linear, dynamic, llama3, yarn, longrope, proportional or mrope, found {}",
+        "[config] {}: rope type: expected default, linear, dynamic, llama3, yarn, longrope, proportional or mrope, "
+        "found {}",
         c.where(), type.substr(0, 60));
   }
-  if (rope_.freqs) rope_.freqs->eval();
 }
 
 mx::array Rope::operator()(const mx::array& x, int offset) const {
-  if (dynamic_factor_ == 0) return ops::rope(x, rope_, offset);
-  auto rope = rope_;
+  if (dynamic_factor_ == 0) return ops::rope(x, *rope_, offset);
+  auto options = rope_->options();
   const double length = std::max(x.shape(1) + offset, max_position_embeddings_);
   const double growth = dynamic_factor_ * length / max_position_embeddings_ - (dynamic_factor_ - 1);
-  rope.base = float(rope_.base * std::pow(growth, rope_.dims / (rope_.dims - 2.0)));
-  return ops::rope(x, rope, offset);
+  options.base = float(options.base * std::pow(growth, options.dims / (options.dims - 2.0)));
+  return ops::rope(x, ops::Rope(std::move(options)), offset);
 }
 
 }  // namespace mlx_lm::nn

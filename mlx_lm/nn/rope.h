@@ -28,7 +28,9 @@ class Rope {
   mx::array operator()(const mx::array& x, int offset) const;
 
  private:
-  ops::Rope rope_;
+  void apply(const Options& options, const ConfigReader& scaling, ops::Rope::Options& rope);
+
+  std::optional<ops::Rope> rope_;
   float dynamic_factor_ = 0;  // > 0: the base grows with the length of the text (dynamic NTK)
   int max_position_embeddings_ = 0;
 };

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/ops/backend.h"
 
 namespace mlx_lm::nn {
 
@@ -23,8 +24,6 @@ mx::Dtype computing_type(const std::map<std::string, StoredTensor>& tensors) {
   };
   return any(mx::bfloat16) ? mx::bfloat16 : any(mx::float16) ? mx::float16 : mx::float32;
 }
-
-bool on_cpu() { return mx::default_device() == mx::Device::cpu; }
 
 }  // namespace
 
@@ -66,9 +65,10 @@ mx::array Weights::take_vector(std::string_view name, int size) const {
   const mx::Shape shape{size};
   auto vector = take(name, &shape);
   if (!mx::issubdtype(vector.dtype(), mx::floating)) {
-    fail<WeightError>("[weights] {}: expected floating-point numbers, found another type, in {}", full(name), store_->where);
+    fail<WeightError>("[weights] {}: expected floating-point numbers, found another type, in {}", full(name),
+                      store_->where);
   }
-  if (!on_cpu()) return vector;
+  if (ops::backend() == ops::Backend::mlx) return vector;
   // Copied even if it is float32 already: small, and no page of the file stays in use for it.
   auto copy = vector.dtype() == mx::float32 ? mx::copy(vector) : mx::astype(vector, mx::float32);
   copy.eval();
@@ -81,8 +81,9 @@ std::optional<ops::Quantization> Weights::quantization() const {
   if (entry != config.overrides.end()) return entry->second;
   if (!has("scales")) return std::nullopt;
   if (!config.common) {
-    fail<UnsupportedModel>("[weights] {}: expected a `quantization` entry in config.json for its scales, found none, in {}",
-                           path_, store_->where);
+    fail<UnsupportedModel>(
+        "[weights] {}: expected a `quantization` entry in config.json for its scales, found none, in {}", path_,
+        store_->where);
   }
   return config.common;
 }
@@ -94,9 +95,11 @@ ops::Matrix Weights::take_matrix(int rows, int cols) const {
       auto scales = take("scales", nullptr);
       auto biases = has("biases") ? std::optional(take("biases", nullptr)) : std::nullopt;
       // Before any arithmetic on shapes: the packed columns must be those of this layer.
-      const bool fits = weight.ndim() == 2 && weight.shape(0) == rows && int64_t(weight.shape(1)) * 32 == int64_t(cols) * q->bits;
+      const bool fits =
+          weight.ndim() == 2 && weight.shape(0) == rows && int64_t(weight.shape(1)) * 32 == int64_t(cols) * q->bits;
       if (!fits) {
-        fail<WeightError>("expected shape ({}, {}) packed in {} bits, found ({})", rows, cols, q->bits, fmt::join(weight.shape(), ", "));
+        fail<WeightError>("expected shape ({}, {}) packed in {} bits, found ({})", rows, cols, q->bits,
+                          fmt::join(weight.shape(), ", "));
       }
       return ops::Matrix::quantized(std::move(weight), std::move(scales), std::move(biases), *q);
     }
@@ -115,7 +118,8 @@ ops::Matrix Weights::take_matrix(int rows, int cols) const {
 
 void Weights::ignore(std::string_view suffix) const {
   const auto prefix = path_.empty() ? std::string() : path_ + ".";
-  std::erase_if(store_->tensors, [&](const auto& t) { return t.first.starts_with(prefix) && t.first.ends_with(suffix); });
+  std::erase_if(store_->tensors,
+                [&](const auto& t) { return t.first.starts_with(prefix) && t.first.ends_with(suffix); });
 }
 
 void Weights::expect_all_taken() const {
@@ -125,8 +129,8 @@ void Weights::expect_all_taken() const {
   for (const auto& [name, tensor] : left) {
     if (names.size() < 5) names.push_back(name);
   }
-  fail<WeightError>("[weights] {}: expected only the model's own tensors, found {} more: {}{}", store_->where, left.size(),
-                    fmt::join(names, ", "), left.size() > names.size() ? ", ..." : "");
+  fail<WeightError>("[weights] {}: expected only the model's own tensors, found {} more: {}{}", store_->where,
+                    left.size(), fmt::join(names, ", "), left.size() > names.size() ? ", ..." : "");
 }
 
 }  // namespace mlx_lm::nn

@@ -30,7 +30,7 @@ struct StoredTensor {
 
 // The `quantization` entry of config.json.
 struct QuantizationConfig {
-  std::optional<ops::Quantization> common;                                           // for every scope with scales
+  std::optional<ops::Quantization> common;                                         // for every scope with scales
   std::map<std::string, std::optional<ops::Quantization>, std::less<>> overrides;  // by path; nullopt: not quantized
 };
 

@@ -37,6 +37,7 @@ class Matrix {
 
   struct Form;
   const Form& form() const { return *form_; }
+  std::shared_ptr<const Form> shared() const { return form_; }
 
  private:
   explicit Matrix(std::shared_ptr<const Form> form) : form_(std::move(form)) {}

@@ -2,8 +2,9 @@
 // Every function here is lazy, like MLX's own. Shape letters: docs/shapes.md.
 #pragma once
 
-#include <optional>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include <mlx/mlx.h>
 
@@ -16,21 +17,39 @@ mx::array rms_norm(const mx::array& x, const mx::array& weight, float eps);
 // silu(gate) * up, elementwise.
 mx::array swiglu(const mx::array& gate, const mx::array& up);
 
-// Rotary position embedding.
-struct Rope {
-  int dims = 0;                    // leading entries of each head that rotate; even
-  bool traditional = false;        // pairs (0,1),(2,3).. rather than (0,d/2),(1,d/2+1)..
-  float base = 10000.f;            // theta; unused when freqs is set
-  float scale = 1.f;               // multiplies positions
-  std::optional<mx::array> freqs;  // (dims / 2) float32 wavelengths / 2 pi: angle = position * scale / freqs[i]
-  float magnitude = 1.f;           // multiplies the rotating entries (yarn, longrope)
+// Rotary position embedding. Immutable; copies share their table.
+class Rope {
+ public:
+  struct Options {
+    int dims = 0;              // leading entries of each head that rotate; even
+    bool traditional = false;  // pairs (0,1),(2,3).. rather than (0,d/2),(1,d/2+1)..
+    float base = 10000.f;      // theta; unused when freqs is given
+    float scale = 1.f;         // multiplies positions
+    std::vector<float> freqs;  // (dims / 2) wavelengths / 2 pi: angle = position * scale / freqs[i]; empty: from base
+    float magnitude = 1.f;     // multiplies the rotating entries (yarn, longrope)
+  };
+  explicit Rope(Options options);
+
+  const Options& options() const { return table_->options; }
+  // Angle of pair i at position p = p * rates()[i].
+  const std::vector<float>& rates() const { return table_->rates; }
+
+ private:
+  struct Table {
+    Options options;
+    std::vector<float> rates;
+  };
+  friend mx::array rope(const mx::array& x, const Rope& rope, int offset);
+  std::shared_ptr<const Table> table_;
 };
 
 // Shapes: x (B, L, H, D) -> the same; row l stands at position offset + l.
 mx::array rope(const mx::array& x, const Rope& rope, int offset);
 
-// Writes new keys and values into cache buffers at rows [position, position + L), in place when nothing else
-// holds the buffers, else into copies. The values are converted to the buffers' type.
+// Writes new keys and values into cache buffers at rows [position, position + L), converted to the buffers' type.
+// The caller gives the two buffers up: the kernels write in place, behind every step that was built before, so an array
+// that shares their memory changes too. (MLX's own donation would copy whole buffers here: the attention of the step
+// before, queued but not done, still counts as an owner.)
 // Shapes: keys, values (B, K, C, D); new_keys, new_values (B, L, K, D) -> the two buffers (B, K, C, D).
 std::pair<mx::array, mx::array> write_rows(const mx::array& keys, const mx::array& values, const mx::array& new_keys,
                                            const mx::array& new_values, int position);

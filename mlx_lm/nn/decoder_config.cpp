@@ -1,0 +1,34 @@
+#include "mlx_lm/nn/decoder_config.h"
+
+#include "mlx_lm/base/error.h"
+
+namespace mlx_lm::nn {
+
+DecoderConfig::DecoderConfig(const ConfigReader& c, const Defaults& defaults)
+    : hidden_size(c.get_size("hidden_size")),
+      num_hidden_layers(c.get_size("num_hidden_layers", 1, 4096)),
+      intermediate_size(c.get_size("intermediate_size")),
+      num_attention_heads(c.get_size("num_attention_heads", 1, 65536)),
+      num_key_value_heads(c.get_size_or("num_key_value_heads", num_attention_heads, 1, num_attention_heads)),
+      head_dim(c.get_size_or("head_dim", hidden_size / num_attention_heads, 1, 65536)),
+      vocab_size(c.get_size("vocab_size")),
+      rms_norm_eps(c.get<float>("rms_norm_eps")),
+      tie_word_embeddings(c.get<bool>("tie_word_embeddings", defaults.tie_word_embeddings)) {
+  if (num_attention_heads % num_key_value_heads != 0) {
+    fail<ConfigError>("[config] {}: num_key_value_heads: expected a divisor of {} heads, found {}", c.where(),
+                      num_attention_heads, num_key_value_heads);
+  }
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    if (c.has(key)) rope_scaling = c.sub(key);
+  }
+  rope.dims = head_dim;
+  if (rope_scaling && rope_scaling->has("rope_theta")) {
+    rope.base = rope_scaling->get<float>("rope_theta");
+  } else {
+    rope.base = defaults.rope_theta ? c.get<float>("rope_theta", *defaults.rope_theta) : c.get<float>("rope_theta");
+  }
+  rope.traditional = c.get<bool>("rope_traditional", false);
+  rope.max_position_embeddings = c.get_size_or("max_position_embeddings", 0, 0);
+}
+
+}  // namespace mlx_lm::nn

@@ -1,0 +1,162 @@
+#include "mlx_lm/ops/ops.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "mlx_lm/kernels/kernels.h"
+#include "mlx_lm/ops/backend.h"
+#include "mlx_lm/ops/cpu_step.h"
+
+namespace mlx_lm::ops {
+namespace {
+
+kernels::Type kernel_type(mx::Dtype dtype) {
+  return dtype == mx::float16 ? kernels::Type::f16 : dtype == mx::bfloat16 ? kernels::Type::bf16 : kernels::Type::f32;
+}
+
+std::vector<float> rates_of(const Rope::Options& o) {
+  std::vector<float> rates(o.dims / 2);
+  for (int i = 0; i < o.dims / 2; ++i) {
+    const double freq = o.freqs.empty() ? std::pow(double(o.base), 2.0 * i / o.dims) : double(o.freqs[i]);
+    rates[i] = float(o.scale / freq);
+  }
+  return rates;
+}
+
+}  // namespace
+
+mx::array rms_norm(const mx::array& x, const mx::array& weight, float eps) {
+  if (backend() == Backend::mlx) return mx::fast::rms_norm(x, weight, eps);
+  return cpu_step("RMSNorm", x.shape(), mx::float32, {as_float32(x), as_float32(weight)},
+                  [eps](const auto& inputs, auto& outputs) {
+                    allocate(outputs[0]);
+                    const int size = inputs[1].size();
+                    return [eps, size, n = int(inputs[0].size() / size), x = inputs[0].template data<float>(),
+                            w = inputs[1].template data<float>(),
+                            out = outputs[0].template data<float>()] { kernels::rms_norm(x, w, n, size, eps, out); };
+                  });
+}
+
+mx::array swiglu(const mx::array& gate, const mx::array& up) {
+  if (backend() == Backend::mlx) return gate * mx::sigmoid(gate) * up;
+  return cpu_step(
+      "SwiGLU", gate.shape(), mx::float32, {as_float32(gate), as_float32(up)}, [](const auto& inputs, auto& outputs) {
+        allocate(outputs[0]);
+        return [n = inputs[0].size(), gate = inputs[0].template data<float>(), up = inputs[1].template data<float>(),
+                out = outputs[0].template data<float>()] { kernels::swiglu(gate, up, n, out); };
+      });
+}
+
+Rope::Rope(Options options) {
+  auto rates = rates_of(options);
+  table_ = std::make_shared<const Table>(Table{std::move(options), std::move(rates)});
+}
+
+mx::array rope(const mx::array& x, const Rope& rope, int offset) {
+  const auto& o = rope.options();
+  if (backend() == Backend::mlx) {
+    auto heads_first = mx::swapaxes(x, 1, 2);
+    if (o.magnitude != 1) {
+      auto rotating = mx::arange(x.shape(3)) < mx::array(o.dims);
+      heads_first = heads_first * mx::astype(mx::where(rotating, mx::array(o.magnitude), mx::array(1.f)), x.dtype());
+    }
+    auto base = o.freqs.empty() ? std::optional(o.base) : std::nullopt;
+    auto freqs = o.freqs.empty() ? std::nullopt : std::optional(mx::array(o.freqs.begin(), {o.dims / 2}, mx::float32));
+    return mx::swapaxes(mx::fast::rope(heads_first, o.dims, o.traditional, base, o.scale, offset, freqs), 1, 2);
+  }
+  const kernels::RopeArgs args{.batch = x.shape(0),
+                               .length = x.shape(1),
+                               .heads = x.shape(2),
+                               .head_dim = x.shape(3),
+                               .dims = o.dims,
+                               .traditional = o.traditional,
+                               .rates = rope.rates().data(),
+                               .magnitude = o.magnitude,
+                               .offset = offset};
+  return cpu_step("RoPE", x.shape(), mx::float32, {as_float32(x)},
+                  [args, table = rope.table_](const auto& inputs, auto& outputs) {
+                    allocate(outputs[0]);
+                    return [args, table, x = inputs[0].template data<float>(),
+                            out = outputs[0].template data<float>()] { kernels::rope(x, args, out); };
+                  });
+}
+
+std::pair<mx::array, mx::array> write_rows(const mx::array& keys, const mx::array& values, const mx::array& new_keys,
+                                           const mx::array& new_values, int position) {
+  if (backend() == Backend::mlx) {
+    auto write = [&](const mx::array& buffer, const mx::array& rows) {
+      auto heads_first = mx::astype(mx::swapaxes(rows, 1, 2), buffer.dtype());
+      mx::Shape stop = buffer.shape();
+      stop[2] = position + rows.shape(1);
+      return mx::slice_update(buffer, heads_first, {0, 0, position, 0}, stop);
+    };
+    return {write(keys, new_keys), write(values, new_values)};
+  }
+  auto prepare = [position](const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+    for (int i : {0, 1}) outputs[i].copy_shared_buffer(inputs[i]);
+    const auto& rows = inputs[2].shape();  // (B, L, K, D)
+    return [position, batch = rows[0], length = rows[1], heads = rows[2], head_dim = rows[3],
+            capacity = inputs[0].shape(2), key_type = kernel_type(inputs[0].dtype()), value_dim = inputs[3].shape(3),
+            value_type = kernel_type(inputs[1].dtype()), k = inputs[2].data<float>(), v = inputs[3].data<float>(),
+            keys = outputs[0].data<void>(), values = outputs[1].data<void>()] {
+      kernels::write_rows(k, batch, length, heads, head_dim, keys, key_type, capacity, position);
+      kernels::write_rows(v, batch, length, heads, value_dim, values, value_type, capacity, position);
+    };
+  };
+  auto step = std::make_shared<CpuStep<decltype(prepare)>>(mx::default_stream(mx::Device::cpu), "WriteRows", prepare);
+  auto written = mx::array::make_arrays({keys.shape(), values.shape()}, {keys.dtype(), values.dtype()}, step,
+                                        {keys, values, as_float32(new_keys), as_float32(new_values)});
+  return {written[0], written[1]};
+}
+
+namespace {
+
+// true where query l may see row j. Shapes: (L, length).
+mx::array visible(int queries, const Span& span) {
+  auto rows = mx::arange(span.length);
+  auto positions = mx::expand_dims(mx::arange(span.start, span.start + queries), 1);
+  auto mask = mx::less_equal(rows, positions);
+  return span.window > 0 ? mx::logical_and(mask, mx::greater(rows, positions - span.window)) : mask;
+}
+
+mx::array mlx_attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span,
+                        float scale) {
+  auto in_use = [&](const mx::array& buffer) {
+    auto stop = buffer.shape();
+    stop[2] = span.length;
+    return mx::astype(mx::slice(buffer, {0, 0, 0, 0}, stop), q.dtype());
+  };
+  auto heads_first = mx::swapaxes(q, 1, 2);
+  const int queries = q.shape(1);
+  const bool plain = span.window == 0 && span.start + queries == span.length;
+  const std::string mode = plain ? (queries > 1 ? "causal" : "") : "array";
+  auto mask = plain ? std::nullopt : std::optional(visible(queries, span));
+  auto out = mx::fast::scaled_dot_product_attention(heads_first, in_use(keys), in_use(values), scale, mode, mask);
+  return mx::swapaxes(out, 1, 2);
+}
+
+}  // namespace
+
+mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale) {
+  if (backend() == Backend::mlx) return mlx_attention(q, keys, values, span, scale);
+  const kernels::AttentionArgs args{.batch = q.shape(0),
+                                    .queries = q.shape(1),
+                                    .heads = q.shape(2),
+                                    .kv_heads = keys.shape(1),
+                                    .head_dim = q.shape(3),
+                                    .capacity = keys.shape(2),
+                                    .length = span.length,
+                                    .start = span.start,
+                                    .window = span.window,
+                                    .scale = scale,
+                                    .type = kernel_type(keys.dtype())};
+  return cpu_step("Attention", q.shape(), mx::float32, {as_float32(q), keys, values},
+                  [args](const auto& inputs, auto& outputs) {
+                    allocate(outputs[0]);
+                    return [args, q = inputs[0].template data<float>(), k = inputs[1].template data<void>(),
+                            v = inputs[2].template data<void>(),
+                            out = outputs[0].template data<float>()] { kernels::attention(q, k, v, args, out); };
+                  });
+}
+
+}  // namespace mlx_lm::ops
