@@ -189,7 +189,7 @@ def dump(case, config, out):
     max_kv_size, n_greedy = MAX_KV_SIZE.get(case, (None, GREEDY))
     stored, exact, shapes, kinds = make_weights(config)
     plain = {k: v for k, v in config.items() if k != "quantization"}
-    expected = {"mlx_lm": mlx_lm.__version__, "mlx": mx.__version__, "dtype": config["torch_dtype"], "parameters": shapes,
+    expected = {"mlx_lm_version": mlx_lm.__version__, "mlx_version": mx.__version__, "dtype": config["torch_dtype"], "parameters": shapes,
                 "quantized": kinds, "prompt": prompt, "other": other}
     if max_kv_size:
         expected["max_kv_size"] = max_kv_size

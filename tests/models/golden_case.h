@@ -1,0 +1,84 @@
+// A golden case: a configuration, random weights drawn again by its recipe, and what Python mlx-lm computed with them.
+// The recipe is written down in tests/golden/dump.py.
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <mlx/mlx.h>
+#include <nlohmann/json.hpp>
+
+#include "mlx_lm/models/architecture.h"
+#include "mlx_lm/nn/weights.h"
+
+namespace mlx_lm {
+namespace mx = mlx::core;
+
+inline std::filesystem::path golden_cases() { return std::filesystem::path(MLX_LM_TEST_DATA) / "golden" / "cases"; }
+
+inline nlohmann::json read_json(const std::filesystem::path& path) {
+  return nlohmann::json::parse(std::ifstream(path));
+}
+
+struct GoldenCase {
+  explicit GoldenCase(const std::string& name)
+      : config(read_json(golden_cases() / name / "config.json")),
+        expected(read_json(golden_cases() / name / "expected.json")) {}
+
+  // dtype: the type that the model computes and caches in; absent: as the checkpoint says.
+  std::unique_ptr<models::LanguageModel> make(std::optional<mx::Dtype> dtype = std::nullopt) const;
+
+  nlohmann::json config, expected;
+};
+
+namespace golden {
+
+inline uint32_t fnv1a(const std::string& text) {
+  uint32_t hash = 2166136261u;
+  for (unsigned char c : text) hash = (hash ^ c) * 16777619u;
+  return hash;
+}
+
+inline mx::Dtype dtype_of(const std::string& name) {
+  return name == "bfloat16" ? mx::bfloat16 : name == "float16" ? mx::float16 : mx::float32;
+}
+
+inline mx::array draw(const std::string& name, const mx::Shape& shape, mx::Dtype dtype) {
+  auto w = mx::random::normal(shape, mx::float32, mx::random::key(fnv1a(name))) * mx::array(0.12f);
+  if (shape.size() == 1 && name.ends_with(".weight")) w = w + mx::array(1.f);
+  return mx::astype(w, dtype);
+}
+
+}  // namespace golden
+
+inline std::unique_ptr<models::LanguageModel> GoldenCase::make(std::optional<mx::Dtype> dtype) const {
+  std::map<std::string, nn::StoredTensor> tensors;
+  nn::QuantizationConfig quantization;
+  auto store = [&](const std::string& name, const mx::array& x) {
+    tensors.emplace(name, nn::StoredTensor{x.shape(), x.dtype(), [x] { return x; }});
+  };
+  for (const auto& [name, shape] : expected.at("parameters").items()) {
+    const auto w = golden::draw(name, shape.get<mx::Shape>(), golden::dtype_of(expected.at("dtype")));
+    const auto module = name.substr(0, name.rfind(".weight"));
+    const auto& kinds = expected.at("quantized");
+    if (!name.ends_with(".weight") || !kinds.contains(module)) {
+      store(name, w);
+      continue;
+    }
+    const ops::Quantization q{kinds[module]["group_size"], kinds[module]["bits"], kinds[module]["mode"]};
+    quantization.overrides[module] = q;
+    auto parts = mx::quantize(w, q.group_size, q.bits, q.mode);
+    store(name, parts[0]);
+    store(module + ".scales", parts[1]);
+    if (parts.size() > 2) store(module + ".biases", parts[2]);
+  }
+  const nn::Weights weights(std::move(tensors), std::move(quantization), "golden case", dtype);
+  auto model = models::find_architecture(config.at("model_type")).make(ConfigReader(config, "config.json"), weights);
+  weights.expect_all_taken();
+  return model;
+}
+
+}  // namespace mlx_lm
