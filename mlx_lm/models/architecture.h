@@ -24,6 +24,8 @@ class LanguageModel {
   // Appends the tokens to the caches. Shapes: tokens (B, L) int32 -> logits (B, L, V). Eval: lazy.
   virtual mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const = 0;
   virtual int num_layers() const = 0;
+  // Tokens that it knows: ids run below this.
+  virtual int vocab_size() const = 0;
 
   // Empty caches for one text or one batch. max_kv_size: tokens that a layer may keep; 0 for all. A full ring keeps
   // the first four tokens, as mlx-lm's does.

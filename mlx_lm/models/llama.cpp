@@ -113,6 +113,7 @@ class Model final : public LanguageModel {
   }
 
   int num_layers() const override { return config_.num_hidden_layers; }
+  int vocab_size() const override { return config_.vocab_size; }
 
   // mlx-lm ignores max_kv_size for this architecture; here it bounds the layers that do not slide anyway.
   cache::KVCaches make_cache(int max_kv_size) const override {

@@ -90,6 +90,7 @@ class Model final : public LanguageModel {
   }
 
   int num_layers() const override { return config_.num_hidden_layers; }
+  int vocab_size() const override { return config_.vocab_size; }
 
  private:
   Config config_;

@@ -75,22 +75,34 @@ mx::array Weights::take_vector(std::string_view name, int size) const {
   return copy;
 }
 
-std::optional<ops::Quantization> Weights::quantization() const {
+std::optional<ops::Quantization> Weights::quantization(int cols) const {
   const auto& config = store_->quantization;
   auto entry = config.overrides.find(path_);
   if (entry != config.overrides.end()) return entry->second;
-  if (!has("scales")) return std::nullopt;
+  const auto scales = store_->tensors.find(full("scales")), weight = store_->tensors.find(full("weight"));
+  if (scales == store_->tensors.end()) return std::nullopt;
   if (!config.common) {
     fail<UnsupportedModel>(
         "[weights] {}: expected a `quantization` entry in config.json for its scales, found none, in {}", path_,
         store_->where);
   }
+  // A path that the configuration does not name may still differ from the common entry: the shapes tell.
+  if (weight == store_->tensors.end() || weight->second.shape.size() != 2 || scales->second.shape.size() != 2) {
+    return config.common;
+  }
+  const int64_t groups = scales->second.shape[1], words = weight->second.shape[1];
+  if (groups < 1 || cols % groups != 0 || words * 32 % cols != 0) return config.common;
+  const int group_size = int(cols / groups), bits = int(words * 32 / cols);
+  if (scales->second.dtype != mx::uint8) return ops::Quantization{group_size, bits, "affine"};
+  if (bits == 4 && group_size == 16) return ops::Quantization{group_size, bits, "nvfp4"};
+  if (group_size == 32 && (bits == 4 || bits == 8))
+    return ops::Quantization{group_size, bits, bits == 4 ? "mxfp4" : "mxfp8"};
   return config.common;
 }
 
 ops::Matrix Weights::take_matrix(int rows, int cols) const {
   try {
-    if (auto q = quantization()) {
+    if (auto q = quantization(cols)) {
       auto weight = take("weight", nullptr);
       auto scales = take("scales", nullptr);
       auto biases = has("biases") ? std::optional(take("biases", nullptr)) : std::nullopt;

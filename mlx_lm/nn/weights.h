@@ -64,7 +64,7 @@ class Weights {
   Weights(std::shared_ptr<Store> store, std::string path) : store_(std::move(store)), path_(std::move(path)) {}
   std::string full(std::string_view name) const;
   mx::array take(std::string_view name, const mx::Shape* expected) const;
-  std::optional<ops::Quantization> quantization() const;
+  std::optional<ops::Quantization> quantization(int cols) const;
 
   std::shared_ptr<Store> store_;
   std::string path_;

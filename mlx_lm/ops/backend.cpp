@@ -1,5 +1,7 @@
 #include "mlx_lm/ops/backend.h"
 
+#include <sys/resource.h>
+
 #include <cstdlib>
 #include <optional>
 #include <string_view>
@@ -31,5 +33,16 @@ Backend backend() {
 void set_backend(Backend backend) { chosen = backend; }
 
 mx::Dtype activation_type(mx::Dtype model_type) { return backend() == Backend::kernels ? mx::float32 : model_type; }
+
+size_t peak_memory() {
+  if (mx::default_device() == mx::Device::gpu) return mx::get_peak_memory();
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+#ifdef __APPLE__
+  return size_t(usage.ru_maxrss);
+#else
+  return size_t(usage.ru_maxrss) * 1024;
+#endif
+}
 
 }  // namespace mlx_lm::ops

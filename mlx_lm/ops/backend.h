@@ -1,6 +1,8 @@
 // Who computes the steps in ops.h and matrix.h.
 #pragma once
 
+#include <cstddef>
+
 #include <mlx/mlx.h>
 
 namespace mlx_lm::ops {
@@ -18,5 +20,9 @@ void set_backend(Backend backend);
 
 // The type in which a model of the given type computes.
 mx::Dtype activation_type(mx::Dtype model_type);
+
+// The most memory in use so far, in bytes: MLX's own count on a GPU; on the CPU, where weights are mapped or repacked
+// outside of MLX, the resident size of the process.
+size_t peak_memory();
 
 }  // namespace mlx_lm::ops

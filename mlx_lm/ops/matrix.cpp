@@ -61,6 +61,17 @@ Matrix Matrix::dense(mx::array weight) {
 
 Matrix Matrix::quantized(mx::array weight, mx::array scales, std::optional<mx::array> biases, Quantization q) {
   const bool affine = q.mode == "affine";
+  const bool known = affine ? (q.group_size == 32 || q.group_size == 64 || q.group_size == 128) &&
+                                  ((q.bits >= 2 && q.bits <= 6) || q.bits == 8)
+                            : (q.mode == "mxfp4" && q.group_size == 32 && q.bits == 4) ||
+                                  (q.mode == "mxfp8" && q.group_size == 32 && q.bits == 8) ||
+                                  (q.mode == "nvfp4" && q.group_size == 16 && q.bits == 4);
+  if (!known) {
+    misshapen(
+        "expected groups of 32, 64 or 128 and 2, 3, 4, 5, 6 or 8 bits, or mxfp4, mxfp8, nvfp4; found {} bits in groups "
+        "of {}, {}",
+        q.bits, q.group_size, q.mode);
+  }
   const int rows = weight.shape(0), cols = int(int64_t(weight.shape(1)) * 32 / q.bits);
   if (cols % q.group_size != 0) misshapen("expected columns in groups of {}, found {} columns", q.group_size, cols);
   const mx::Shape groups{rows, cols / q.group_size};

@@ -1,0 +1,88 @@
+#include "mlx_lm/generate/generate_step.h"
+
+#include <algorithm>
+
+#include "mlx_lm/base/error.h"
+
+namespace mlx_lm {
+namespace {
+
+// Steps after which MLX's pool of freed buffers is emptied: their sizes change as the cache grows.
+constexpr int kClearCacheEvery = 256;
+
+mx::array to_tokens(const int* begin, int n) { return mx::array(begin, {1, n}, mx::int32); }
+
+struct Sampled {
+  mx::array token;     // (1)
+  mx::array logprobs;  // (V)
+};
+
+Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache::KVCaches& caches,
+             const StepOptions& o) {
+  auto logits = model(tokens, caches);  // (1, L, V)
+  const int length = logits.shape(1), vocabulary = logits.shape(2);
+  if (length > 1) logits = mx::slice(logits, {0, length - 1, 0}, logits.shape());
+  logits = mx::reshape(logits, {1, vocabulary});
+  auto logprobs = mx::subtract(logits, mx::logsumexp(logits, -1, /* keepdims */ true));
+  // The likeliest token needs no probabilities, so none are computed unless somebody looks.
+  auto token = o.sampler ? o.sampler(logprobs) : mx::argmax(logits, -1);
+  return {std::move(token), mx::reshape(logprobs, {vocabulary})};
+}
+
+void eval_state(const cache::KVCaches& caches) {
+  std::vector<mx::array> state;
+  for (const auto& cache : caches) {
+    for (auto& array : cache->state()) state.push_back(std::move(array));
+  }
+  mx::eval(std::move(state));
+}
+
+}  // namespace
+
+void StepOptions::validate() const {
+  if (max_tokens < -1) fail<RequestError>("[generate] max-tokens: expected -1 or more, found {}", max_tokens);
+  if (max_kv_size < 0) fail<RequestError>("[generate] max-kv-size: expected at least 0, found {}", max_kv_size);
+  if (prefill_step_size < 1)
+    fail<RequestError>("[generate] prefill-step-size: expected at least 1, found {}", prefill_step_size);
+}
+
+Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageModel& model, StepOptions o) {
+  o.validate();
+  if (prompt.empty()) fail<RequestError>("[generate] prompt: expected at least one token, found none");
+  cache::KVCaches own;
+  if (!o.prompt_cache) own = model.make_cache(o.max_kv_size);
+  cache::KVCaches& caches = o.prompt_cache ? *o.prompt_cache : own;
+  const int total = int(prompt.size());
+  const auto report = [&](int processed) {
+    if (o.prompt_progress_callback) o.prompt_progress_callback(processed, total);
+  };
+
+  report(0);
+  int processed = 0;
+  while (processed < total - 1) {
+    if (o.stop.stop_requested()) co_return;
+    const int n = std::min(o.prefill_step_size, total - 1 - processed);
+    // The logits are never asked for, so neither the output layer nor the last layer's MLP is computed.
+    model(to_tokens(prompt.data() + processed, n), caches);
+    eval_state(caches);
+    mx::clear_cache();
+    processed += n;
+    report(processed);
+  }
+  if (o.stop.stop_requested()) co_return;
+
+  auto current = step(to_tokens(prompt.data() + processed, 1), model, caches, o);
+  mx::async_eval(current.token);
+  for (int n = 0; n != o.max_tokens; ++n) {
+    auto next = step(mx::reshape(current.token, {1, 1}), model, caches, o);
+    mx::async_eval(next.token);
+    const int token = int(current.token.item<uint32_t>());
+    if (n == 0) report(total);
+    co_yield Step{token, current.logprobs};
+    if (o.stop.stop_requested()) break;
+    if (n % kClearCacheEvery == kClearCacheEvery - 1) mx::clear_cache();
+    current = std::move(next);
+  }
+}
+
+}  // namespace mlx_lm

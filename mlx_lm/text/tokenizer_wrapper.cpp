@@ -1,0 +1,119 @@
+#include "mlx_lm/text/tokenizer_wrapper.h"
+
+#include <charconv>
+
+#include "mlx_lm/base/error.h"
+#include "mlx_lm/hub/chat_template.h"
+#include "mlx_lm/text/utf8.h"
+
+namespace mlx_lm::text {
+namespace {
+
+using nlohmann::json;
+
+// The text of a special token, which tokenizer_config.json gives as a text or as {"content": text, ...}.
+std::optional<std::string> token_text(const json& config, const char* key) {
+  const auto found = config.find(key);
+  if (found == config.end()) return std::nullopt;
+  if (found->is_string()) return found->get<std::string>();
+  if (found->is_object() && found->contains("content") && found->at("content").is_string()) {
+    return found->at("content").get<std::string>();
+  }
+  return std::nullopt;
+}
+
+// `chat_template` is a text, or a list of {"name", "template"} of which "default" is meant.
+std::string template_of(const json& config, const std::string& where) {
+  const auto found = config.find("chat_template");
+  if (found == config.end() || found->is_null()) return {};
+  if (found->is_string()) return found->get<std::string>();
+  if (found->is_array()) {
+    for (const auto& entry : *found) {
+      if (entry.is_object() && entry.value("name", json()) == "default" && entry.contains("template") &&
+          entry.at("template").is_string()) {
+        return entry.at("template").get<std::string>();
+      }
+    }
+  }
+  fail<ConfigError>("[tokenizer] {}: chat_template: expected a text or a list with one named default, found neither",
+                    where);
+}
+
+// What the template wrote after the last message's own text, cut off. Source: transformers, render_jinja_template.
+std::string open_final_message(std::string rendered, const json& messages) {
+  const auto& content = messages.back().value("content", json());
+  const std::string message = content.is_string() ? content.get<std::string>() : "";
+  const auto start = message.find_first_not_of(" \t\r\n"), end = message.find_last_not_of(" \t\r\n");
+  const auto stripped = start == message.npos ? "" : message.substr(start, end - start + 1);
+  const auto at = rendered.rfind(stripped);
+  if (at == rendered.npos) {
+    fail<RequestError>("[tokenizer] the chat template changes the last message, so it cannot be continued");
+  }
+  // A template that trims messages leaves nothing of the white space at their end.
+  const auto full = rendered.rfind(message);
+  return rendered.substr(0, full == rendered.npos ? at + stripped.size() : full + message.size());
+}
+
+}  // namespace
+
+TokenizerWrapper::TokenizerWrapper(Parts parts)
+    : tokenizer_(std::move(parts.tokenizer)),
+      decoder_(json::parse(tokenizer_.decoder_json())),
+      where_(std::move(parts.where)),
+      eos_token_ids_(std::move(parts.eos_token_ids)),
+      template_source_(std::move(parts.chat_template)),
+      special_tokens_(json::object()) {
+  const auto& config = parts.config;
+  if (!config.is_object()) fail<ConfigError>("[tokenizer] {}: tokenizer_config.json: expected an object", where_);
+  for (const char* key : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
+    if (auto text = token_text(config, key)) special_tokens_[key] = *text;
+  }
+  bos_token_ = token_text(config, "bos_token");
+  eos_token_ = token_text(config, "eos_token");
+  if (eos_token_) {
+    if (auto id = tokenizer_.token_to_id(*eos_token_)) eos_token_ids_.insert(*id);
+  }
+  if (template_source_.empty()) template_source_ = template_of(config, where_);
+}
+
+std::vector<int> TokenizerWrapper::encode(const std::string& text, bool add_special_tokens) const {
+  if (const auto at = find_invalid(text); at != std::string::npos) {
+    fail<RequestError>("[tokenizer] prompt: expected UTF-8, found an invalid byte at {}", at);
+  }
+  return tokenizer_.encode(text, add_special_tokens);
+}
+
+std::string TokenizerWrapper::decode(std::span<const int> ids, bool skip_special_tokens) const {
+  return tokenizer_.decode(ids, skip_special_tokens);
+}
+
+std::unique_ptr<Detokenizer> TokenizerWrapper::detokenizer() const { return make_detokenizer(tokenizer_, decoder_); }
+
+std::string TokenizerWrapper::apply_chat_template(const json& messages, const ChatOptions& options) const {
+  if (!has_chat_template()) fail<RequestError>("[tokenizer] {}: expected a chat template, found none", where_);
+  if (!messages.is_array() || messages.empty())
+    fail<RequestError>("[tokenizer] messages: expected at least one, found none");
+  auto context = special_tokens_;
+  context["messages"] = messages;
+  context["tools"] = options.tools;
+  context["documents"] = nullptr;
+  context["add_generation_prompt"] = options.add_generation_prompt;
+  for (const auto& [key, value] : options.extra.items()) context[key] = value;
+  auto rendered = ChatTemplate(template_source_, where_).render(context);
+  return options.continue_final_message ? open_final_message(std::move(rendered), messages) : rendered;
+}
+
+void TokenizerWrapper::add_eos_token(const std::string& token) {
+  int id = 0;
+  const char* end = token.data() + token.size();
+  const auto [rest, error] = std::from_chars(token.data(), end, id);
+  if (error == std::errc() && rest == end) {
+    eos_token_ids_.insert(id);
+  } else if (auto found = tokenizer_.token_to_id(token)) {
+    eos_token_ids_.insert(*found);
+  } else {
+    fail<RequestError>("[tokenizer] {}: expected a token of this tokenizer or a number, found '{}'", where_, token);
+  }
+}
+
+}  // namespace mlx_lm::text
