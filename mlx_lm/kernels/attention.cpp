@@ -1,0 +1,231 @@
+// Softmax attention with online softmax: keys pass by in blocks, and what has been summed so far is scaled down
+// whenever a larger score turns up.
+//
+// A task is a block of queries of one kv head (with all the query heads that share it) and, where there are few such
+// blocks, a stretch of the keys; the stretches are merged in order afterwards.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "mlx_lm/kernels/parallel.h"
+#include "mlx_lm/kernels/table.h"
+
+namespace mlx_lm::kernels {
+namespace {
+
+constexpr int kKeys = 64;         // keys at a time
+constexpr int kRows = 48;         // query rows (queries times heads) of a task, about
+constexpr int kStretch = 256;     // keys of a task where the keys are split
+constexpr int kEnoughTasks = 64;  // with fewer blocks of queries than this the keys are split
+constexpr int kFewRows = 4;       // query rows below which turning keys into panels does not pay
+
+struct Range {
+  int begin, end;
+  bool empty() const { return begin >= end; }
+};
+
+Range visible(const AttentionArgs& a, int query) {
+  const int last = a.start + query;
+  return {a.window == 0 ? 0 : std::max(0, last - a.window + 1), std::min(a.length, last + 1)};
+}
+
+// The running softmax of some query rows. Sums are padded to whole vectors.
+struct State {
+  float* high;    // (rows)
+  float* weight;  // (rows): sum of exp(score - high)
+  float* sums;    // (rows, padded): sum of exp(score - high) * value
+};
+
+class Attention {
+ public:
+  Attention(const float* q, const void* keys, const void* values, const AttentionArgs& a, float* out)
+      : q_(q), keys_(keys), values_(values), a_(a), out_(out) {
+    block_ = std::clamp(kRows / shared_, 1, std::max(1, a.queries));
+    blocks_ = a.batch * a.kv_heads * ((a.queries + block_ - 1) / block_);
+    stretches_ = blocks_ < kEnoughTasks ? std::max(1, (a.length + kStretch - 1) / kStretch) : 1;
+  }
+
+  void run() {
+    // Half of the scores of a long prompt are masked, but that is all the same to the decision.
+    const double operations = 2. * a_.batch * a_.queries * a_.heads * a_.head_dim * a_.length;
+    if (stretches_ == 1) {
+      parallel(blocks_, operations, [&](int block) { attend(block); });
+      return;
+    }
+    std::vector<float> partial(static_cast<size_t>(blocks_) * stretches_ * state_size());
+    parallel(blocks_ * stretches_, operations, [&](int task) {
+      const int stretch = task % stretches_ * kStretch;
+      const Block block = block_at(task / stretches_);
+      sum(block, {stretch, std::min(a_.length, stretch + kStretch)}, state_at(&partial[task * state_size()]));
+    });
+    for (int i = 0; i < blocks_; ++i) merge(i, &partial[static_cast<size_t>(i) * stretches_ * state_size()]);
+  }
+
+ private:
+  struct Block {
+    int batch, kv_head, first, queries;  // queries first, first + 1, ...
+  };
+
+  Block block_at(int i) const {
+    const int per_head = (a_.queries + block_ - 1) / block_;
+    const int first = i % per_head * block_;
+    return {i / per_head / a_.kv_heads, i / per_head % a_.kv_heads, first, std::min(block_, a_.queries - first)};
+  }
+
+  size_t state_size() const { return static_cast<size_t>(block_) * shared_ * (padded_ + 2); }
+  State state_at(float* memory) const {
+    const size_t rows = static_cast<size_t>(block_) * shared_;
+    return {memory, memory + rows, memory + 2 * rows};
+  }
+
+  // Row r of a block is query r / shared, head r % shared of those that share the kv head.
+  size_t offset(const Block& b, int r) const {
+    const size_t query = static_cast<size_t>(b.batch) * a_.queries + b.first + r / shared_;
+    return (query * a_.heads + b.kv_head * shared_ + r % shared_) * a_.head_dim;
+  }
+
+  void attend(int i) const {
+    thread_local std::vector<float> memory;
+    if (memory.size() < state_size()) memory.resize(state_size());
+    const State state = state_at(memory.data());
+    const Block block = block_at(i);
+    sum(block, {0, a_.length}, state);
+    finish(block, state);
+  }
+
+  void finish(const Block& b, const State& s) const {
+    for (int r = 0; r < b.queries * shared_; ++r) {
+      float* to = out_ + offset(b, r);
+      const float factor = s.weight[r] > 0 ? 1 / s.weight[r] : 0;  // 0: a query that sees nothing
+      for (int d = 0; d < a_.head_dim; ++d) to[d] = s.sums[r * padded_ + d] * factor;
+    }
+  }
+
+  void merge(int i, float* partial) const {
+    const Block block = block_at(i);
+    const State all = state_at(partial);
+    for (int stretch = 1; stretch < stretches_; ++stretch) {
+      const State next = state_at(partial + stretch * state_size());
+      for (int r = 0; r < block.queries * shared_; ++r) {
+        if (!(next.weight[r] > 0)) continue;
+        const float high = std::max(all.high[r], next.high[r]);
+        const float old_factor = std::exp(all.high[r] - high), new_factor = std::exp(next.high[r] - high);
+        all.high[r] = high;
+        all.weight[r] = all.weight[r] * old_factor + next.weight[r] * new_factor;
+        float* to = all.sums + static_cast<size_t>(r) * padded_;
+        const float* from = next.sums + static_cast<size_t>(r) * padded_;
+        for (int d = 0; d < a_.head_dim; ++d) to[d] = to[d] * old_factor + from[d] * new_factor;
+      }
+    }
+    finish(block, all);
+  }
+
+  // The running softmax of a block over the keys in `range`.
+  void sum(const Block& b, Range range, const State& s) const {
+    const int rows = b.queries * shared_;
+    std::fill_n(s.high, rows, -std::numeric_limits<float>::infinity());
+    std::fill_n(s.weight, rows, 0.f);
+    std::fill_n(s.sums, static_cast<size_t>(rows) * padded_, 0.f);
+    // Later queries see later keys, at both ends.
+    range.begin = std::max(range.begin, visible(a_, b.first).begin);
+    range.end = std::min(range.end, visible(a_, b.first + b.queries - 1).end);
+    if (range.empty()) return;
+
+    const size_t dim = a_.head_dim;
+    thread_local std::vector<float> memory;
+    const size_t size = rows * (dim + kKeys) + padded_ * (kBlock + kKeys);
+    if (memory.size() < size) memory.resize(size);
+    const Work work{memory.data(), memory.data() + rows * dim, memory.data() + rows * (dim + kKeys),
+                    memory.data() + rows * (dim + kKeys) + padded_ * kBlock};
+    for (int r = 0; r < rows; ++r) {
+      const float* from = q_ + offset(b, r);
+      for (size_t d = 0; d < dim; ++d) work.q[r * dim + d] = from[d] * a_.scale;
+    }
+    const size_t head = (static_cast<size_t>(b.batch) * a_.kv_heads + b.kv_head) * a_.capacity;
+    for (int key = range.begin; key < range.end; key += kKeys) {
+      const int n = std::min(kKeys, range.end - key);
+      score(Rows{keys_, a_.type, dim}.from(head + key, 0), rows, n, work);
+      for (int r = 0; r < rows; ++r) {
+        const Range seen = visible(a_, b.first + r / shared_);
+        soften(work.scores + r * kKeys, n, {std::max(0, seen.begin - key), std::min(n, seen.end - key)}, r, s);
+      }
+      add_values(Rows{values_, a_.type, dim}.from(head + key, 0), rows, n, work, s);
+    }
+  }
+
+  struct Work {
+    float* q;       // (rows, D), scaled
+    float* scores;  // (rows, kKeys)
+    float* panel;   // (D, 8)
+    float* values;  // (kKeys, padded)
+  };
+
+  void score(const Rows& keys, int rows, int n, const Work& work) const {
+    const int dim = a_.head_dim;
+    if (rows < kFewRows) {
+      for (int r = 0; r < rows; ++r) t_.dots(keys, n, dim, work.q + r * dim, work.scores + r * kKeys);
+      return;
+    }
+    for (int j = 0; j < n; j += kBlock) {
+      const int count = std::min(kBlock, n - j);
+      t_.panel(keys.from(j, 0), count, dim, work.panel);
+      t_.panel_product(work.panel, kBlock, dim, work.q, dim, rows, work.scores + j, kKeys, count, /*add=*/false);
+    }
+  }
+
+  // Turns n scores of row r, of which those in `seen` count, into weights.
+  void soften(float* scores, int n, Range seen, int r, const State& s) const {
+    if (seen.empty()) {
+      std::fill_n(scores, n, 0.f);
+      return;
+    }
+    const float high = std::max(s.high[r], *std::max_element(scores + seen.begin, scores + seen.end));
+    if (high > s.high[r]) {
+      const float factor = std::exp(s.high[r] - high);
+      t_.scale(s.sums + static_cast<size_t>(r) * padded_, padded_, factor);
+      s.weight[r] *= factor;
+      s.high[r] = high;
+    }
+    std::fill(scores, scores + seen.begin, 0.f);
+    std::fill(scores + seen.end, scores + n, 0.f);
+    s.weight[r] += t_.exp_sum(scores + seen.begin, seen.end - seen.begin, high);
+  }
+
+  void add_values(const Rows& values, int rows, int n, const Work& work, const State& s) const {
+    const int dim = a_.head_dim;
+    if (rows < kFewRows) {
+      for (int r = 0; r < rows; ++r) {
+        t_.weighted_sum(values, n, dim, work.scores + r * kKeys, s.sums + static_cast<size_t>(r) * padded_);
+      }
+      return;
+    }
+    for (int j = 0; j < n; ++j) {
+      float* to = work.values + j * padded_;
+      t_.to_float(a_.type, values.from(j, 0).data, dim, to);
+      std::fill(to + dim, to + padded_, 0.f);
+    }
+    for (int d = 0; d < padded_; d += kBlock) {
+      t_.panel_product(work.values + d, padded_, n, work.scores, kKeys, rows, s.sums + d, padded_, kBlock,
+                       /*add=*/true);
+    }
+  }
+
+  const float* q_;
+  const void* keys_;
+  const void* values_;
+  const AttentionArgs a_;
+  float* out_;
+  const Table& t_ = table();
+  const int shared_ = a_.heads / a_.kv_heads;
+  const int padded_ = (a_.head_dim + kBlock - 1) / kBlock * kBlock;
+  int block_, blocks_, stretches_;
+};
+
+}  // namespace
+
+void attention(const float* q, const void* keys, const void* values, const AttentionArgs& args, float* out) {
+  Attention(q, keys, values, args, out).run();
+}
+
+}  // namespace mlx_lm::kernels

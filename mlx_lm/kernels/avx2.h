@@ -1,0 +1,67 @@
+// What the AVX2 files share. Included only where AVX2, FMA and F16C are on; all `static`, see convert.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "mlx_lm/kernels/kernels.h"
+
+namespace mlx_lm::kernels {
+
+// 8 numbers as float32, from any address.
+template <Type type>
+[[maybe_unused]] static inline __m256 load8(const void* from) {
+  if constexpr (type == Type::f32) return _mm256_loadu_ps(static_cast<const float*>(from));
+  const __m128i bits = _mm_loadu_si128(static_cast<const __m128i*>(from));
+  if constexpr (type == Type::f16) return _mm256_cvtph_ps(bits);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+
+// The first n < 8 of them, then zeros; reads nothing past them.
+template <Type type>
+[[maybe_unused]] static inline __m256 load_part(const void* from, int n) {
+  alignas(32) char bytes[32] = {};
+  std::memcpy(bytes, from, n * size_of(type));
+  return load8<type>(bytes);
+}
+
+[[maybe_unused]] static inline void store_part(float* to, __m256 value, int n) {
+  alignas(32) float numbers[8];
+  _mm256_store_ps(numbers, value);
+  std::memcpy(to, numbers, n * sizeof(float));
+}
+
+[[maybe_unused]] static inline float sum8(__m256 v) {
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
+// exp(x), with an error of about 1 ulp: x = n ln 2 + r, and a polynomial for exp(r) that cephes' expf uses.
+// Results below 2^-126 become 0; above the largest float, the largest power of two or so.
+[[maybe_unused]] static inline __m256 exp8(__m256 x) {
+  const __m256 low = _mm256_set1_ps(-87.33654f);
+  const __m256 tiny = _mm256_cmp_ps(x, low, _CMP_LT_OQ);
+  x = _mm256_max_ps(low, _mm256_min_ps(_mm256_set1_ps(88.37626f), x));  // this order lets a NaN through
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | 8);
+  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
+  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
+  __m256 p = _mm256_set1_ps(1.9875691500e-4f);
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.3981999507e-3f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.3334519073e-3f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.1665795894e-2f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.6666665459e-1f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.0000001201e-1f));
+  p = _mm256_fmadd_ps(p, _mm256_mul_ps(r, r), _mm256_add_ps(r, _mm256_set1_ps(1.f)));
+  const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_andnot_ps(tiny, _mm256_mul_ps(p, _mm256_castsi256_ps(power)));
+}
+
+// The template function f for a type that is known only when the program runs.
+#define MLX_LM_FOR_TYPE(type, f, ...)                \
+  ((type) == Type::f32   ? f<Type::f32>(__VA_ARGS__) \
+   : (type) == Type::f16 ? f<Type::f16>(__VA_ARGS__) \
+                         : f<Type::bf16>(__VA_ARGS__))
+
+}  // namespace mlx_lm::kernels

@@ -1,0 +1,101 @@
+// The small steps between the products.
+#include <cmath>
+#include <vector>
+
+#include "mlx_lm/kernels/parallel.h"
+#include "mlx_lm/kernels/table.h"
+
+namespace mlx_lm::kernels {
+namespace {
+
+struct SinCos {
+  float sin, cos;
+};
+
+// Of an angle of up to 10^9 or so: the reduction by multiples of pi/2 in float64 leaves an error of 1e-16 per unit of
+// the angle, and the polynomials (Taylor, |r| <= pi/4) one of 1e-10. Several times faster than libm's.
+SinCos sin_cos(double angle) {
+  const double quarters = std::floor(angle * 0.63661977236758134308 + 0.5);
+  double r = angle - quarters * 1.57079632679489655800;
+  r -= quarters * 6.12323399573676603587e-17;
+  const double s = r * r;
+  const double sine =
+      r * (1 + s * (-1. / 6 + s * (1. / 120 + s * (-1. / 5040 + s * (1. / 362880 + s * (-1. / 39916800))))));
+  const double cosine =
+      1 + s * (-1. / 2 + s * (1. / 24 + s * (-1. / 720 + s * (1. / 40320 + s * (-1. / 3628800 + s / 479001600)))));
+  const int64_t turn = static_cast<int64_t>(quarters) & 3;
+  const double a = turn & 1 ? cosine : sine, b = turn & 1 ? sine : cosine;
+  return {static_cast<float>(turn & 2 ? -a : a), static_cast<float>(turn == 1 || turn == 2 ? -b : b)};
+}
+
+void rotate_head(const float* x, const RopeArgs& args, const float* sines, const float* cosines, float* out) {
+  const int half = args.dims / 2;
+  const int step = args.traditional ? 2 : 1, apart = args.traditional ? 1 : half;
+  for (int i = 0; i < half; ++i) {
+    const float a = x[i * step], b = x[i * step + apart];
+    out[i * step] = a * cosines[i] - b * sines[i];
+    out[i * step + apart] = a * sines[i] + b * cosines[i];
+  }
+  if (out != x) std::copy(x + 2 * half, x + args.head_dim, out + 2 * half);
+}
+
+}  // namespace
+
+void rms_norm(const float* x, const float* weight, int n, int size, float eps, float* out) {
+  const Table& t = table();
+  parallel_pieces(n, 4, 1. * n * size, [&](int first, int last) {
+    for (size_t i = first; i < static_cast<size_t>(last); ++i)
+      t.rms_norm(x + i * size, weight, size, eps, out + i * size);
+  });
+}
+
+void swiglu(const float* gate, const float* up, size_t n, float* out) {
+  constexpr size_t kPiece = 4096;
+  const Table& t = table();
+  parallel(static_cast<int>((n + kPiece - 1) / kPiece), 4. * n, [&](int i) {
+    const size_t begin = i * kPiece;
+    t.swiglu(gate + begin, up + begin, std::min(kPiece, n - begin), out + begin);
+  });
+}
+
+void rope(const float* x, const RopeArgs& args, float* out) {
+  const int half = args.dims / 2;
+  const size_t row = static_cast<size_t>(args.heads) * args.head_dim;
+  const int rows = args.batch * args.length;
+  parallel_pieces(rows, 8, 2. * rows * (row + 8. * half), [&](int first, int last) {
+    thread_local std::vector<float> angles;
+    if (angles.size() < 2 * static_cast<size_t>(half)) angles.resize(2 * half);
+    float* const sines = angles.data();
+    float* const cosines = sines + half;
+    for (int i = first; i < last; ++i) {
+      const double position = args.offset + i % args.length;
+      for (int k = 0; k < half; ++k) {
+        const SinCos value = sin_cos(position * args.rates[k]);
+        sines[k] = value.sin * args.magnitude;
+        cosines[k] = value.cos * args.magnitude;
+      }
+      for (int h = 0; h < args.heads; ++h) {
+        const size_t at = i * row + static_cast<size_t>(h) * args.head_dim;
+        rotate_head(x + at, args, sines, cosines, out + at);
+      }
+    }
+  });
+}
+
+void write_rows(const float* new_rows, int batch, int length, int heads, int head_dim, void* buffer, Type type,
+                int capacity, int position) {
+  const Table& t = table();
+  const int rows = batch * length;
+  parallel_pieces(rows, 8, 1. * rows * heads * head_dim, [&](int first, int last) {
+    for (int i = first; i < last; ++i) {
+      for (int k = 0; k < heads; ++k) {
+        const size_t head = static_cast<size_t>(i / length) * heads + k;
+        const size_t to = (head * capacity + position + i % length) * head_dim * size_of(type);
+        t.from_float(new_rows + (static_cast<size_t>(i) * heads + k) * head_dim, head_dim, type,
+                     static_cast<char*>(buffer) + to);
+      }
+    }
+  });
+}
+
+}  // namespace mlx_lm::kernels

@@ -1,0 +1,210 @@
+// Quantized matrices in the layout of PackedView (table.h), and their products.
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <string_view>
+#include <vector>
+
+#include "mlx_lm/base/error.h"
+#include "mlx_lm/kernels/convert.h"
+#include "mlx_lm/kernels/panels.h"
+
+namespace mlx_lm::kernels {
+namespace {
+
+std::atomic<int> chosen_activations{-1};
+
+// Zeroed memory, in large pages where there is much of it: a token walks through all of it once, and page walks would
+// cost a tenth of the bandwidth.
+class Memory {
+ public:
+  explicit Memory(size_t bytes) {
+    constexpr size_t kHuge = size_t{2} << 20;
+    const size_t alignment = bytes >= kHuge ? kHuge : 64;
+    const size_t size = (bytes + alignment - 1) / alignment * alignment;
+    data_ = static_cast<uint8_t*>(std::aligned_alloc(alignment, size));
+    if (data_ == nullptr) throw std::bad_alloc();
+#ifdef __linux__
+    if (alignment == kHuge) madvise(data_, size, MADV_HUGEPAGE);
+#endif
+    std::memset(data_, 0, size);
+  }
+  ~Memory() { std::free(data_); }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  uint8_t* data() const { return data_; }
+
+ private:
+  uint8_t* data_;
+};
+
+// Code c of a row in MLX's packing: a stream of bits, lowest first.
+uint32_t code_at(const uint32_t* row, int c, int bits) {
+  const size_t bit = static_cast<size_t>(c) * bits;
+  const int shift = bit % 32;
+  uint64_t word = row[bit / 32];
+  if (shift + bits > 32) word |= static_cast<uint64_t>(row[bit / 32 + 1]) << 32;
+  return static_cast<uint32_t>(word >> shift) & ((1u << bits) - 1);
+}
+
+class Packed : public PackedMatrix {
+ public:
+  explicit Packed(const AffineSource& s) : memory_(view_of(s, nullptr).blocks() * view_of(s, nullptr).block_bytes()) {
+    view_ = view_of(s, memory_.data());
+    parallel_pieces(view_.blocks(), 4, 8. * s.rows * s.cols, [&](int first, int last) {
+      for (int r = first * kBlock; r < std::min(s.rows, last * kBlock); ++r) pack_row(s, r);
+    });
+  }
+
+  void matmul(const float* x, int n, float* y) const override {
+    if (activations() == Activations::float32) {
+      const Table& t = table();
+      panel_matmul(view_.rows, view_.cols, x, n, y,
+                   [&](int block, int begin, int end, float* panel) { t.dequantize(view_, block, begin, end, panel); });
+      return;
+    }
+    const QuantizedRows rows = quantize(x, n);
+    n <= 4 ? few(rows, n, y) : many(rows, n, y);
+  }
+
+  void take_rows(const int32_t* ids, int n, float* out) const override {
+    parallel_pieces(n, 8, 4. * n * view_.cols, [&](int first, int last) {
+      for (int i = first; i < last; ++i) take_row(ids[i], out + static_cast<size_t>(i) * view_.cols);
+    });
+  }
+
+  size_t nbytes() const override { return view_.blocks() * view_.block_bytes(); }
+
+ private:
+  static PackedView view_of(const AffineSource& s, const uint8_t* data) {
+    return {.rows = s.rows, .cols = s.cols, .bits = s.bits, .group_size = s.group_size, .type = s.type, .data = data};
+  }
+
+  // Where the scales of row r's group at column c lie, less 8 * kBlock... see PackedView.
+  size_t group_at(int r, int c) const {
+    return r / kBlock * view_.block_bytes() + c / view_.group_size * view_.group_bytes();
+  }
+  // Where the code of (r, c) lies in its group; shift: by how many bits.
+  size_t code_offset(int r, int c, int& shift) const {
+    const int k = c % kGroup;
+    int piece = k / 4;
+    shift = view_.nibbles() && piece >= 4 ? 4 : 0;
+    if (view_.nibbles()) piece %= 4;
+    return 2 * kBlock * size_of(view_.type) + c % view_.group_size / kGroup * view_.piece_bytes() + piece * 32 +
+           r % kBlock * 4 + k % 4;
+  }
+
+  void pack_row(const AffineSource& s, int r) const {
+    const size_t groups = s.cols / s.group_size;
+    const uint32_t* codes = s.weight + static_cast<size_t>(r) * s.cols * s.bits / 32;
+    const size_t bytes = size_of(s.type);
+    for (int c = 0; c < s.cols; ++c) {
+      uint8_t* group = memory_.data() + group_at(r, c);
+      if (c % s.group_size == 0) {
+        const size_t from = (r * groups + c / s.group_size) * bytes;
+        std::memcpy(group + r % kBlock * bytes, static_cast<const char*>(s.scales) + from, bytes);
+        std::memcpy(group + (kBlock + r % kBlock) * bytes, static_cast<const char*>(s.biases) + from, bytes);
+      }
+      int shift;
+      uint8_t& to = group[code_offset(r, c, shift)];
+      to = static_cast<uint8_t>(to | code_at(codes, c, s.bits) << shift);
+    }
+  }
+
+  void take_row(int r, float* out) const {
+    for (int c = 0; c < view_.cols; c += kGroup) {
+      const uint8_t* group = view_.data + group_at(r, c);
+      const float scale = load_number(view_.type, group, r % kBlock);
+      const float bias = load_number(view_.type, group, kBlock + r % kBlock);
+      for (int k = 0; k < kGroup; ++k) {
+        int shift;
+        const int byte = group[code_offset(r, c + k, shift)] >> shift;
+        out[c + k] = scale * static_cast<float>(view_.nibbles() ? byte & 15 : byte) + bias;
+      }
+    }
+  }
+
+  // x in 8 bits, in memory of this thread that lasts until its next product.
+  QuantizedRows quantize(const float* x, int n) const {
+    thread_local std::vector<int8_t> codes;
+    thread_local std::vector<Factor> factors;
+    const size_t cols = view_.cols, size = n * cols;
+    if (codes.size() < size) codes.resize(size);
+    if (factors.size() < size / kGroup) factors.resize(size / kGroup);
+    int8_t* const to = codes.data();  // not the thread_local names below: each thread has its own
+    Factor* const to_factors = factors.data();
+    const Table& t = table();
+    parallel_pieces(n, 8, size / 4., [&](int first, int last) {
+      for (size_t i = first; i < static_cast<size_t>(last); ++i) {
+        t.quantize(x + i * cols, view_.cols, to + i * cols, to_factors + i * (cols / kGroup));
+      }
+    });
+    return {to, to_factors, view_.cols};
+  }
+
+  void few(const QuantizedRows& x, int n, float* y) const {
+    // Pieces long enough for the prefetcher, and many enough that the last one to finish is not waited for long.
+    const size_t piece = std::clamp<size_t>(nbytes() / 16, 16 << 10, 128 << 10);
+    const int blocks = static_cast<int>(std::max<size_t>(1, piece / view_.block_bytes()));
+    const Table& t = table();
+    parallel_pieces(view_.blocks(), blocks, 1. * view_.rows * view_.cols,
+                    [&](int first, int last) { t.packed_few(view_, first, last, x, n, y); });
+  }
+
+  void many(const QuantizedRows& x, int n, float* y) const {
+    // Activation rows that stay in the second-level cache while blocks of weights pass by.
+    const int together = std::clamp((256 << 10) / view_.cols, 32, 256) / 4 * 4;
+    constexpr int kBlocks = 8;
+    const int pieces = (view_.blocks() + kBlocks - 1) / kBlocks;
+    const Table& t = table();
+    parallel((n + together - 1) / together * pieces, 1. * n * view_.rows * view_.cols, [&](int task) {
+      const int i0 = task / pieces * together, first = task % pieces * kBlocks;
+      t.packed_many(view_, first, std::min(view_.blocks(), first + kBlocks), x.from(i0), std::min(together, n - i0),
+                    y + static_cast<size_t>(i0) * view_.rows);
+    });
+  }
+
+  Memory memory_;
+  PackedView view_;
+};
+
+Activations activations_from_environment() {
+  const char* text = std::getenv("MLX_LM_ACTIVATIONS");
+  const std::string_view wanted = text == nullptr ? "" : text;
+  if (wanted.empty() || wanted == "int8") return Activations::int8;
+  if (wanted == "float32") return Activations::float32;
+  fail<RequestError>("[cpu] MLX_LM_ACTIVATIONS: expected int8 or float32, found '{}'", wanted);
+}
+
+}  // namespace
+
+void set_activations(Activations activations) { chosen_activations.store(static_cast<int>(activations)); }
+
+Activations activations() {
+  const int chosen = chosen_activations.load(std::memory_order_relaxed);
+  if (chosen >= 0) return static_cast<Activations>(chosen);
+  const Activations found = activations_from_environment();
+  set_activations(found);
+  return found;
+}
+
+std::shared_ptr<const PackedMatrix> pack(const AffineSource& s) {
+  const bool bits = s.bits == 2 || s.bits == 3 || s.bits == 4 || s.bits == 5 || s.bits == 6 || s.bits == 8;
+  const bool group = s.group_size == 32 || s.group_size == 64 || s.group_size == 128;
+  if (!bits || !group) {
+    fail<RequestError>("[cpu] pack: expected 2, 3, 4, 5, 6 or 8 bits and groups of 32, 64 or 128, found {} and {}",
+                       s.bits, s.group_size);
+  }
+  if (s.rows < 1 || s.cols < 1 || s.cols % s.group_size != 0) {
+    fail<RequestError>("[cpu] pack: expected at least one row and columns in groups of {}, found ({}, {})",
+                       s.group_size, s.rows, s.cols);
+  }
+  return std::make_shared<Packed>(s);
+}
+
+}  // namespace mlx_lm::kernels

@@ -1,0 +1,173 @@
+// The inner loops in plain C++: the meaning of all the others, and what a processor without AVX2 runs.
+#include <algorithm>
+#include <cmath>
+
+#include "mlx_lm/kernels/convert.h"
+#include "mlx_lm/kernels/table.h"
+
+namespace mlx_lm::kernels {
+namespace scalar {
+namespace {
+
+void to_float(Type type, const void* from, size_t n, float* to) {
+  for (size_t i = 0; i < n; ++i) to[i] = load_number(type, from, i);
+}
+
+void from_float(const float* from, size_t n, Type type, void* to) {
+  for (size_t i = 0; i < n; ++i) store_number(from[i], type, to, i);
+}
+
+void dots(const Rows& w, int rows, int cols, const float* x, float* y) {
+  for (int r = 0; r < rows; ++r) {
+    const void* row = w.from(r, 0).data;
+    float sums[8] = {};  // as many as a vector has, for the accuracy of the vector twins
+    for (int c = 0; c < cols; ++c) sums[c % 8] += load_number(w.type, row, c) * x[c];
+    y[r] = ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+  }
+}
+
+void weighted_sum(const Rows& w, int rows, int cols, const float* p, float* out) {
+  for (int r = 0; r < rows; ++r) {
+    const void* row = w.from(r, 0).data;
+    for (int c = 0; c < cols; ++c) out[c] += p[r] * load_number(w.type, row, c);
+  }
+}
+
+void panel(const Rows& w, int rows, int cols, float* panel) {
+  for (int r = 0; r < kBlock; ++r) {
+    const void* row = w.from(std::min(r, rows - 1), 0).data;
+    for (int c = 0; c < cols; ++c) panel[c * kBlock + r] = r < rows ? load_number(w.type, row, c) : 0.f;
+  }
+}
+
+void panel_product(const float* panel, size_t panel_stride, int depth, const float* x, size_t x_stride, int n, float* y,
+                   size_t y_stride, int rows, bool add) {
+  for (int i = 0; i < n; ++i) {
+    const float* xi = x + i * x_stride;
+    float* yi = y + i * y_stride;
+    float sums[kBlock] = {};
+    for (int r = 0; add && r < rows; ++r) sums[r] = yi[r];
+    for (int c = 0; c < depth; ++c) {
+      for (int r = 0; r < kBlock; ++r) sums[r] += panel[c * panel_stride + r] * xi[c];
+    }
+    std::copy_n(sums, rows, yi);
+  }
+}
+
+void quantize(const float* x, int cols, int8_t* codes, Factor* factors) {
+  for (int g = 0; g < cols / kGroup; ++g, x += kGroup, codes += kGroup) {
+    float most = 0;
+    for (int c = 0; c < kGroup; ++c) most = std::max(most, std::fabs(x[c]));
+    const float inverse = most > 0 ? 127 / most : 0;
+    int sum = 0;
+    for (int c = 0; c < kGroup; ++c) {
+      const float code = std::nearbyint(std::fmin(std::fmax(x[c] * inverse, -127.f), 127.f));
+      codes[c] = static_cast<int8_t>(code);
+      sum += codes[c];
+    }
+    const float scale = most / 127;
+    factors[g] = {scale, scale * static_cast<float>(sum)};
+  }
+}
+
+// The 256 codes of 8 rows by 32 columns as bytes, in pieces of 32 (PackedView).
+void unpack(const PackedView& w, const uint8_t* from, uint8_t* codes) {
+  if (!w.nibbles()) {
+    std::copy_n(from, 256, codes);
+    return;
+  }
+  for (int i = 0; i < 128; ++i) {
+    codes[i] = from[i] & 15;
+    codes[i + 128] = from[i] >> 4;
+  }
+}
+
+void packed_few(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y) {
+  constexpr int kMost = 4;  // activation rows per pass over the weights
+  for (int i0 = 0; i0 < n; i0 += kMost) {
+    const int count = std::min(kMost, n - i0);
+    for (int block = first; block < last; ++block) {
+      const uint8_t* from = w.data + block * w.block_bytes();
+      float sums[kMost][kBlock] = {};
+      for (int c = 0; c < w.cols; c += kGroup) {
+        const uint8_t* group = from + c / w.group_size * w.group_bytes();
+        const uint8_t* packed = group + 2 * kBlock * size_of(w.type) + c % w.group_size / kGroup * w.piece_bytes();
+        uint8_t codes[256];
+        unpack(w, packed, codes);
+        for (int i = 0; i < count; ++i) {
+          const QuantizedRows row = x.from(i0 + i);
+          int products[kBlock] = {};
+          for (int j = 0; j < 256; ++j) products[j / 4 % kBlock] += codes[j] * row.codes[c + j / 32 * 4 + j % 4];
+          const Factor factor = row.factors[c / kGroup];
+          for (int r = 0; r < kBlock; ++r) {
+            sums[i][r] += load_number(w.type, group, kBlock + r) * factor.sum;
+            sums[i][r] += static_cast<float>(products[r]) * (load_number(w.type, group, r) * factor.scale);
+          }
+        }
+      }
+      const int rows = std::min(kBlock, w.rows - block * kBlock);
+      for (int i = 0; i < count; ++i) {
+        std::copy_n(sums[i], rows, y + static_cast<size_t>(i0 + i) * w.rows + block * kBlock);
+      }
+    }
+  }
+}
+
+void dequantize(const PackedView& w, int block, int begin, int end, float* panel) {
+  for (int c = begin; c < end; c += kGroup) {
+    const uint8_t* group = w.data + block * w.block_bytes() + c / w.group_size * w.group_bytes();
+    const uint8_t* packed = group + 2 * kBlock * size_of(w.type) + c % w.group_size / kGroup * w.piece_bytes();
+    uint8_t codes[256];
+    unpack(w, packed, codes);
+    for (int k = 0; k < kGroup; ++k, panel += kBlock) {
+      for (int r = 0; r < kBlock; ++r) {
+        const float scale = load_number(w.type, group, r), bias = load_number(w.type, group, kBlock + r);
+        panel[r] = scale * static_cast<float>(codes[k / 4 * 32 + r * 4 + k % 4]) + bias;
+      }
+    }
+  }
+}
+
+float exp_sum(float* s, int n, float high) {
+  float sum = 0;
+  for (int i = 0; i < n; ++i) sum += s[i] = std::exp(s[i] - high);
+  return sum;
+}
+
+void scale(float* y, int n, float factor) {
+  for (int i = 0; i < n; ++i) y[i] *= factor;
+}
+
+void rms_norm(const float* x, const float* weight, int size, float eps, float* out) {
+  double sum = 0;
+  for (int i = 0; i < size; ++i) sum += static_cast<double>(x[i]) * x[i];
+  const float factor = static_cast<float>(1 / std::sqrt(sum / size + eps));
+  for (int i = 0; i < size; ++i) out[i] = x[i] * factor * weight[i];
+}
+
+void swiglu(const float* gate, const float* up, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+}
+
+}  // namespace
+}  // namespace scalar
+
+constinit const Table kScalar = {
+    .name = "scalar",
+    .to_float = scalar::to_float,
+    .from_float = scalar::from_float,
+    .dots = scalar::dots,
+    .weighted_sum = scalar::weighted_sum,
+    .panel = scalar::panel,
+    .panel_product = scalar::panel_product,
+    .quantize = scalar::quantize,
+    .packed_few = scalar::packed_few,
+    .packed_many = scalar::packed_few,
+    .dequantize = scalar::dequantize,
+    .exp_sum = scalar::exp_sum,
+    .scale = scalar::scale,
+    .rms_norm = scalar::rms_norm,
+    .swiglu = scalar::swiglu,
+};
+
+}  // namespace mlx_lm::kernels

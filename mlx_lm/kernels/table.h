@@ -1,0 +1,104 @@
+// The inner loops, one set of them per instruction set, behind one table of functions. The portable files of this
+// folder split the work over threads and cut it into blocks; the functions here run in one thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "mlx_lm/kernels/kernels.h"
+
+namespace mlx_lm::kernels {
+
+// Rows of numbers in memory. Row r starts at data + r * stride numbers.
+struct Rows {
+  const void* data = nullptr;
+  Type type = Type::f32;
+  size_t stride = 0;
+
+  Rows from(size_t row, size_t col) const {
+    return {static_cast<const char*>(data) + (row * stride + col) * size_of(type), type, stride};
+  }
+};
+
+// Rows of a weight matrix that are multiplied together, in every instruction set. A panel is that many rows turned on
+// their side: entry (row r, column c) at [c * stride + r], with zeros for rows past the end.
+constexpr int kBlock = 8;
+// Columns that share one scale of the int8 activations.
+constexpr int kGroup = 32;
+
+// A packed matrix. Blocks of 8 rows follow each other; a block is a sequence of scale groups; a group is 8 scales,
+// 8 biases (in their own type), then its codes, 32 columns at a time:
+//   bytes (5, 6, 8 bits): 8 pieces of 32 bytes; piece j holds columns 4j..4j+3 of row 0, then of row 1, ...
+//   nibbles (2, 3, 4 bits): 4 pieces; piece j holds piece j of the above in the low halves and piece j + 4 in the high.
+// So one 32-byte load feeds 8 rows, each with the same 4 activations.
+struct PackedView {
+  int rows = 0, cols = 0, bits = 4, group_size = 64;
+  Type type = Type::f16;
+  const uint8_t* data = nullptr;  // aligned to 64
+
+  bool nibbles() const { return bits <= 4; }
+  size_t piece_bytes() const { return nibbles() ? 4 * 32 : 8 * 32; }
+  size_t group_bytes() const { return 2 * kBlock * size_of(type) + group_size / kGroup * piece_bytes(); }
+  size_t block_bytes() const { return cols / group_size * group_bytes(); }
+  int blocks() const { return (rows + kBlock - 1) / kBlock; }
+};
+
+// Activations in 8 bits: x[i] = scale * code, |code| <= 127.
+struct Factor {
+  float scale;
+  float sum;  // of the group's rounded activations, scale * sum(codes): what a bias multiplies
+};
+struct QuantizedRows {
+  const int8_t* codes = nullptr;    // (n, cols)
+  const Factor* factors = nullptr;  // (n, cols / 32)
+  int cols = 0;
+
+  QuantizedRows from(size_t row) const { return {codes + row * cols, factors + row * (cols / kGroup), cols}; }
+};
+
+// Sums of products are accumulated in one order whatever n is, so a row's result does not depend on its neighbours.
+struct Table {
+  std::string_view name;
+
+  void (*to_float)(Type type, const void* from, size_t n, float* to);
+  void (*from_float)(const float* from, size_t n, Type type, void* to);
+
+  // y[r] = w[r] . x for rows r; the path of a single activation row.
+  void (*dots)(const Rows& w, int rows, int cols, const float* x, float* y);
+  // out[c] += sum over r of p[r] * w[r][c].
+  void (*weighted_sum)(const Rows& w, int rows, int cols, const float* p, float* out);
+  // The first rows <= 8 rows of w as a panel of stride 8.
+  void (*panel)(const Rows& w, int rows, int cols, float* panel);
+  // y[i][r] (+)= sum over c < depth of panel[c][r] * x[i][c], for 8 rows r, of which the first `rows` are stored.
+  void (*panel_product)(const float* panel, size_t panel_stride, int depth, const float* x, size_t x_stride, int n,
+                        float* y, size_t y_stride, int rows, bool add);
+
+  // Rounds one row of cols activations; cols is a multiple of 32.
+  void (*quantize)(const float* x, int cols, int8_t* codes, Factor* factors);
+  // y[i][r] = w[r] . x[i] for the rows of blocks [first, last); y: (n, w.rows). For few activation rows: streams the
+  // weights once per 4 of them.
+  void (*packed_few)(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y);
+  // The same for many: unpacks each block once.
+  void (*packed_many)(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y);
+  // Columns [begin, end), multiples of 32, of a block as a panel of stride 8.
+  void (*dequantize)(const PackedView& w, int block, int begin, int end, float* panel);
+
+  // s[i] = exp(s[i] - high), returns their sum.
+  float (*exp_sum)(float* s, int n, float high);
+  // y *= factor.
+  void (*scale)(float* y, int n, float factor);
+  void (*rms_norm)(const float* x, const float* weight, int size, float eps, float* out);
+  void (*swiglu)(const float* gate, const float* up, size_t n, float* out);
+};
+
+extern const Table kScalar;
+
+// The table of that name; null when the name is not known or this processor cannot run it.
+const Table* table_for(std::string_view name);
+// The one in use.
+const Table& table();
+// Used by tests: matrices packed under one table may be used under any other.
+void use_table(const Table* table);
+
+}  // namespace mlx_lm::kernels
