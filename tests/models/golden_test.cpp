@@ -44,12 +44,14 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Way>> {
     model_ = case_->make(way == Way::exact ? std::optional(mx::float32) : std::nullopt);
     const bool wide = e.at("dtype") == "float32";
     const bool quantized = !e.at("quantized").empty();
-    // The spread of the logits is about 1. Half-precision rounding differs with the order of summation.
+    // The spread of the logits is about 1. Half-precision rounding differs with the order of summation; rounding the
+    // activations to 8 bits is noise, which is bounded by its root mean square.
     tolerance_ = way == Way::exact ? 1e-4
                  : way == Way::mlx ? (wide ? 2e-4 : 0.1)
-                                   : (quantized ? 0.12
+                                   : (quantized ? 0.35
                                       : wide    ? 1e-4
                                                 : 0.02);
+    rms_tolerance_ = way == Way::fast && quantized ? 0.09 : tolerance_;
   }
   void TearDown() override {
     ops::set_backend(ops::Backend::kernels);
@@ -75,18 +77,24 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Way>> {
   }
 
   void expect_near(const std::vector<float>& found, const json& wanted, const std::string& what) {
-    double worst = 0;
-    for (size_t i = 0; i < wanted.size(); ++i)
-      worst = std::max(worst, std::abs(double(found[i]) - wanted[i].get<double>()));
+    double worst = 0, squares = 0;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const double difference = std::abs(double(found[i]) - wanted[i].get<double>());
+      worst = std::max(worst, difference);
+      squares += difference * difference;
+    }
+    const double rms = std::sqrt(squares / double(wanted.size()));
     worst_ = std::max(worst_, worst);
+    worst_rms_ = std::max(worst_rms_, rms);
     EXPECT_LE(worst, tolerance_) << what;
+    EXPECT_LE(rms, rms_tolerance_) << what;
   }
 
   Way way_;
   std::unique_ptr<GoldenCase> case_;
   std::unique_ptr<models::LanguageModel> model_;
   json expected_;
-  double tolerance_ = 0, worst_ = 0;
+  double tolerance_ = 0, rms_tolerance_ = 0, worst_ = 0, worst_rms_ = 0;
 };
 
 TEST_P(Golden, logits_and_greedy_text) {
@@ -133,7 +141,7 @@ TEST_P(Golden, logits_and_greedy_text) {
       break;
     }
   }
-  std::cout << "max difference of logits " << worst_ << std::endl;
+  std::cout << "difference of logits: at most " << worst_ << ", root mean square at most " << worst_rms_ << std::endl;
 }
 
 std::string way_name(Way way) { return way == Way::exact ? "exact" : way == Way::fast ? "fast" : "mlx"; }
