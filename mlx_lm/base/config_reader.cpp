@@ -13,7 +13,8 @@ using nlohmann::json;
 // What an error shows of a value: its beginning only, since the file may be hostile.
 std::string shown(const json& value) {
   std::string text = value.dump(-1, ' ', /* ensure_ascii */ true, json::error_handler_t::replace);
-  return text.size() <= 60 ? text : text.substr(0, 57) + "...";
+  if (text.size() > 60) text.replace(57, text.npos, "...");
+  return text;
 }
 
 bool convert(const json& v, bool& out) { return v.is_boolean() && (out = v.get<bool>(), true); }
@@ -67,7 +68,7 @@ constexpr const char* kExpected<std::vector<std::string>> = "a list of texts";
 
 }  // namespace
 
-ConfigReader::ConfigReader(json object, std::string where) : object_(std::move(object)), where_(std::move(where)) {
+ConfigReader::ConfigReader(nlohmann::json object, std::string where) : object_(std::move(object)), where_(std::move(where)) {
   if (!object_.is_object()) fail<ConfigError>("[config] {}: expected a JSON object, found {}", where_, shown(object_));
 }
 
@@ -111,7 +112,7 @@ int ConfigReader::get_size_or(const std::string& key, int fallback, int low, int
 
 ConfigReader ConfigReader::sub(const std::string& key) const {
   if (!has(key) || !object_.at(key).is_object()) wrong(key, "an object");
-  return ConfigReader(object_.at(key), where_ + ": " + key);
+  return ConfigReader(object_.at(key), fmt::format("{}: {}", where_, key));
 }
 
 }  // namespace mlx_lm

@@ -6,11 +6,16 @@
 namespace mlx_lm {
 namespace {
 
+constexpr const char* kSilu = R"({"hidden_act": "silu"})";
+constexpr const char* kGemma3 = R"({
+    "hidden_activation": "gelu_pytorch_tanh", "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6})";
+
+// A new architecture is a row here, provided that its tensors keep to the names below.
 constexpr GgufArchitecture kArchitectures[] = {
-    {"llama", "llama", true, false, false},
-    {"qwen2", "qwen2", false, false, false},
-    {"qwen3", "qwen3", false, false, false},
-    {"gemma3", "gemma3_text", false, true, true},
+    {"llama", "llama", /* interleaved */ true, /* plus one */ false, /* sandwich */ false, kSilu},
+    {"qwen2", "qwen2", false, false, false, kSilu},
+    {"qwen3", "qwen3", false, false, false, kSilu},
+    {"gemma3", "gemma3_text", false, true, true, kGemma3},
 };
 
 using Pair = std::pair<std::string_view, std::string_view>;

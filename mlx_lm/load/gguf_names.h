@@ -1,4 +1,4 @@
-// Which GGUF architectures are known, and how their tensors are called in a checkpoint.
+// Which GGUF architectures are known, and what sets each apart: names, orders, settings.
 #pragma once
 
 #include <string>
@@ -14,6 +14,7 @@ struct GgufArchitecture {
   bool interleaved_rope;        // rows of q and k come in the order of GGUF's interleaved rotary embedding
   bool norm_plus_one;           // norms are stored with the 1 added that the checkpoint's model adds itself
   bool sandwich_norms;          // a norm before and one after each of attention and MLP
+  const char* extra_config;     // JSON: what config.json says and no GGUF does
 };
 
 // The file's architecture.

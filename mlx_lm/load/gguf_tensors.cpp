@@ -9,9 +9,13 @@
 
 #include "mlx_lm/load/gguf_blocks.h"
 #include "mlx_lm/load/gguf_names.h"
+#include "mlx_lm/load/mapped_array.h"
 
 namespace mlx_lm {
 namespace {
+
+namespace mx = mlx::core;
+using Tensors = std::map<std::string, nn::StoredTensor>;
 
 // Runs work(begin, end) over [0, rows), on several threads when there is enough to do.
 template <class Work>
@@ -123,7 +127,7 @@ class Lister {
   explicit Lister(std::shared_ptr<const GgufFile> file)
       : file_(std::move(file)), architecture_(gguf_architecture(*file_)) {}
 
-  FileTensors list() {
+  Tensors list() {
     for (const auto& tensor : file_->tensors()) {
       if (tensor.name == kGgufRopeFactors) continue;
       std::string name = checkpoint_name(architecture_, tensor.name);
@@ -142,7 +146,7 @@ class Lister {
   }
 
  private:
-  void add(const std::string& name, FileTensor tensor) {
+  void add(const std::string& name, nn::StoredTensor tensor) {
     if (!out_.emplace(name, std::move(tensor)).second) {
       fail<WeightError>("[gguf] {}: {}: two tensors have this name in a checkpoint", file_->where(), shown(name));
     }
@@ -210,11 +214,13 @@ class Lister {
 
   std::shared_ptr<const GgufFile> file_;
   const GgufArchitecture& architecture_;
-  FileTensors out_;
+  Tensors out_;
 };
 
 }  // namespace
 
-FileTensors gguf_tensors(std::shared_ptr<const GgufFile> file) { return Lister(std::move(file)).list(); }
+std::map<std::string, nn::StoredTensor> gguf_tensors(std::shared_ptr<const GgufFile> file) {
+  return Lister(std::move(file)).list();
+}
 
 }  // namespace mlx_lm

@@ -1,10 +1,12 @@
 // The tensors of a GGUF file as a checkpoint has them: its names, row orders and MLX's affine quantization.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <string>
 
 #include "mlx_lm/load/gguf_reader.h"
-#include "mlx_lm/load/tensor_file.h"
+#include "mlx_lm/nn/weights.h"
 
 namespace mlx_lm {
 
@@ -17,6 +19,6 @@ namespace mlx_lm {
 // float16.
 // Errors: UnsupportedModel for a tensor type or architecture that is not known; WeightError for two tensors that claim
 // one name, or rows that do not divide into heads.
-FileTensors gguf_tensors(std::shared_ptr<const GgufFile> file);
+std::map<std::string, nn::StoredTensor> gguf_tensors(std::shared_ptr<const GgufFile> file);
 
 }  // namespace mlx_lm

@@ -1,10 +1,7 @@
-// What a weight file offers, whatever its format: named tensors that are read when asked for.
+// Arrays over the memory of a mapped file.
 #pragma once
 
-#include <functional>
-#include <map>
 #include <memory>
-#include <string>
 
 #include <mlx/mlx.h>
 
@@ -12,16 +9,6 @@
 
 namespace mlx_lm {
 namespace mx = mlx::core;
-
-// One tensor of a file: what it is, and how to get it.
-struct FileTensor {
-  mx::Shape shape;
-  mx::Dtype dtype;                  // of read()'s result; see gguf_tensors() for scales that may be wider
-  std::function<mx::array()> read;  // may be called again; safe from several threads; keeps its file mapped
-};
-
-// By checkpoint name ("model.layers.0.self_attn.q_proj.weight").
-using FileTensors = std::map<std::string, FileTensor>;
 
 // An array over the file's memory: no copy on the CPU when the data is aligned for its type, a copy otherwise.
 // The array keeps the mapping alive, and gives the pages back when it goes.

@@ -1,4 +1,4 @@
-#include "mlx_lm/load/tensor_file.h"
+#include "mlx_lm/load/mapped_array.h"
 
 #include <cassert>
 #include <cstring>
