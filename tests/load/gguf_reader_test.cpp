@@ -139,7 +139,8 @@ TEST_F(GgufReaderTest, RefusesCountsThatTheFileCannotHold) {
     refused(w);
     refused(GgufWriter().add_raw("k", 8, GgufWriter::raw(n) + "abc"));
     for (uint32_t kind : {0, 4, 6, 7, 8, 9, 10}) {
-      refused(GgufWriter().add_raw("k", 9, GgufWriter::raw(kind) + (GgufWriter::raw(n).append("abcdefghijkl"))));
+      std::string value = GgufWriter::raw(kind) + GgufWriter::raw(n);
+      refused(GgufWriter().add_raw("k", 9, value.append("abcdefghijkl")));
     }
     refused(GgufWriter::raw(uint32_t(0x46554747)) + GgufWriter::raw(uint32_t(3)) + GgufWriter::raw(uint64_t(0)) +
             GgufWriter::raw(uint64_t(1)) + GgufWriter::raw(n) + "key");
