@@ -1,0 +1,48 @@
+// mlx_lm <subcommand> ..., also reachable as mlx_lm.<subcommand>.
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "mlx_lm/base/error.h"
+#include "mlx_lm/cli/commands.h"
+
+namespace {
+
+// The arguments without the program's name, with the subcommand that a link's name stands for.
+std::vector<std::string> arguments(int argc, char** argv) {
+  std::vector<std::string> list(argv + 1, argv + argc);
+  const auto name = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "";
+  if (const auto dot = name.find('.'); dot != name.npos) list.insert(list.begin(), name.substr(dot + 1));
+  return {list.rbegin(), list.rend()};  // CLI11 takes them from the back
+}
+
+int fail_with(const char* message) {
+  // One line, whatever the message quotes.
+  std::string line(message);
+  for (char& c : line) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  std::fprintf(stderr, "mlx_lm: %s\n", line.c_str());
+  return 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App program("Language models on this machine: MLX models and GGUF files, without Python.", "mlx_lm");
+  program.set_version_flag("--version", MLX_LM_VERSION);
+  program.require_subcommand(1);
+  program.get_formatter()->column_width(34);
+  const auto generate = mlx_lm::cli::add_generate(program);
+  try {
+    program.parse(arguments(argc, argv));
+  } catch (const CLI::ParseError& error) {
+    return program.exit(error) == 0 ? 0 : 2;
+  }
+  try {
+    return generate();
+  } catch (const std::exception& error) {
+    return fail_with(error.what());
+  }
+}

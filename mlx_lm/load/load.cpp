@@ -1,0 +1,98 @@
+#include "mlx_lm/load/load.h"
+
+#include <future>
+#include <set>
+
+#include "mlx_lm/base/error.h"
+#include "mlx_lm/load/gguf_config.h"
+#include "mlx_lm/load/gguf_reader.h"
+#include "mlx_lm/load/gguf_tensors.h"
+#include "mlx_lm/load/gguf_tokenizer.h"
+#include "mlx_lm/load/json_file.h"
+#include "mlx_lm/load/quantization.h"
+#include "mlx_lm/load/safetensors.h"
+
+namespace mlx_lm {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxTemplateBytes = 4 << 20;
+
+// eos_token_id is a number or a list of numbers; anything else in it is an error.
+std::set<int> end_tokens(const ConfigReader& config) {
+  if (!config.has("eos_token_id")) return {};
+  if (!config.json().at("eos_token_id").is_array()) return {config.get<int>("eos_token_id")};
+  const auto ids = config.get<std::vector<int>>("eos_token_id");
+  return {ids.begin(), ids.end()};
+}
+
+text::TokenizerWrapper::Parts tokenizer_of_folder(const std::filesystem::path& folder) {
+  const auto text = read_text(folder, "tokenizer.json", 512 << 20);
+  if (!text) {
+    fail<Error>("[load] {}: expected tokenizer.json, found nothing", folder.string());
+  }
+  return {.tokenizer = Tokenizer::from_json(*text, (folder / "tokenizer.json").string()),
+          .config = read_json(folder, "tokenizer_config.json").value_or(json::object()),
+          .chat_template = read_text(folder, "chat_template.jinja", kMaxTemplateBytes).value_or(""),
+          .eos_token_ids = {},
+          .where = folder.string()};
+}
+
+text::TokenizerWrapper::Parts tokenizer_of_gguf(const GgufFile& file) {
+  auto parts = gguf_tokenizer(file);
+  return {.tokenizer = Tokenizer::from_json(parts.tokenizer_json, file.where()),
+          .config = std::move(parts.tokenizer_config),
+          .chat_template = {},
+          .eos_token_ids = {},
+          .where = file.where()};
+}
+
+}  // namespace
+
+ModelFiles open_model(const std::filesystem::path& path) {
+  return {path, path.extension() == ".gguf" ? GgufFile::open(path) : nullptr};
+}
+
+ConfigReader load_config(const ModelFiles& files) {
+  if (files.gguf) return ConfigReader(gguf_config(*files.gguf), files.path.string());
+  const auto where = (files.path / "config.json").string();
+  auto config = read_json(files.path, "config.json");
+  if (!config) fail<ConfigError>("[config] {}: expected a file, found nothing", where);
+  ConfigReader reader(std::move(*config), where);
+  // generation_config.json has the last word on the end tokens.
+  const auto generation = read_json(files.path, "generation_config.json");
+  if (!generation || !generation->is_object() || !generation->contains("eos_token_id")) return reader;
+  auto merged = reader.json();
+  if (const auto& eos = generation->at("eos_token_id"); !eos.is_null()) merged["eos_token_id"] = eos;
+  return ConfigReader(std::move(merged), where);
+}
+
+std::unique_ptr<models::LanguageModel> load_model(const ModelFiles& files, const ConfigReader& config) {
+  const auto& architecture = models::find_architecture(config.get<std::string>("model_type"));
+  const auto quantization = read_quantization(config);
+  const nn::Weights weights =
+      files.gguf ? nn::Weights(gguf_tensors(files.gguf), quantization, files.path.string(), mx::float16)
+                 : nn::Weights(safetensors_tensors(files.path), quantization, files.path.string());
+  auto model = architecture.make(config, weights);
+  weights.expect_all_taken();
+  mx::clear_cache();
+  return model;
+}
+
+text::TokenizerWrapper load_tokenizer(const ModelFiles& files, const ConfigReader& config) {
+  auto parts = files.gguf ? tokenizer_of_gguf(*files.gguf) : tokenizer_of_folder(files.path);
+  parts.eos_token_ids = end_tokens(config);
+  return text::TokenizerWrapper(std::move(parts));
+}
+
+Loaded load(const std::string& path_or_repo, const PathOptions& options) {
+  const auto files = open_model(get_model_path(path_or_repo, options));
+  const auto config = load_config(files);
+  // The tokenizer takes about as long as the weights of a small model, and neither needs the other.
+  auto tokenizer = std::async(std::launch::async, [&] { return load_tokenizer(files, config); });
+  auto model = load_model(files, config);
+  return {std::move(model), tokenizer.get(), config};
+}
+
+}  // namespace mlx_lm

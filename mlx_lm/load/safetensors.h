@@ -1,0 +1,19 @@
+// The tensors of a model folder's safetensors files.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "mlx_lm/nn/weights.h"
+
+namespace mlx_lm {
+
+// Every tensor of the folder, mapped and not read yet: of the files that model.safetensors.index.json names, else of
+// model*.safetensors. An index of which no file is there is stale (mlx-lm never reads it) and is passed over.
+// Symbolic links: see find_file().
+// Errors: WeightError for a folder without weights, a missing or damaged file, a tensor that is in two files or not in
+// the file that the index names; UnsupportedModel when a tensor of a type that MLX lacks (F64, F8_E4M3, ...) is read.
+std::map<std::string, nn::StoredTensor> safetensors_tensors(const std::filesystem::path& folder);
+
+}  // namespace mlx_lm
