@@ -39,11 +39,11 @@ template <Type type>
 }
 
 // exp(x), with an error of about 1 ulp: x = n ln 2 + r, and a polynomial for exp(r) that cephes' expf uses.
-// Results below 2^-126 become 0; above the largest float, the largest power of two or so.
+// Results below 2^-126 become 0, those above 2.4e38 (2^127.5) infinity.
 [[maybe_unused]] static inline __m256 exp8(__m256 x) {
   const __m256 low = _mm256_set1_ps(-87.33654f);
   const __m256 tiny = _mm256_cmp_ps(x, low, _CMP_LT_OQ);
-  x = _mm256_max_ps(low, _mm256_min_ps(_mm256_set1_ps(88.37626f), x));  // this order lets a NaN through
+  x = _mm256_max_ps(low, _mm256_min_ps(_mm256_set1_ps(88.7f), x));  // this order lets a NaN through
   const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | 8);
   __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
   r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);

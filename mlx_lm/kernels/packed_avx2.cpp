@@ -20,6 +20,9 @@ inline __m256i broadcast4(const int8_t* x) {
   return _mm256_set1_epi32(four);
 }
 
+// Keeps the compiler from turning a running sum into a tree of sums: GCC 12 does, and then spills 24 registers.
+inline void keep(__m256i& sum) { asm("" : "+x"(sum)); }
+
 // The codes of 8 rows by 32 columns, one byte each; for 8-bit codes less 128.
 template <int pieces>
 inline void unpack(const uint8_t* from, __m256i* codes) {
@@ -120,67 +123,109 @@ void few_of(const PackedView& w, int first, int last, QuantizedRows x, int n, fl
   for (; i < n; ++i) few<pieces, type, 1>(w, first, last, x.from(i), y + static_cast<size_t>(i) * w.rows);
 }
 
+// Blocks that are multiplied together: one broadcast of activations serves them all. With a single block the loads, of
+// which the processor does one or two per product, were the bottleneck.
+constexpr int kTogether = 2;
 // Columns that are unpacked at a time: with their scales 20 KiB, which leaves room in the first-level cache.
-constexpr int kDepth = 2048;
+constexpr int kDepth = 1024;
 
-// A block's columns [begin, begin + depth) unpacked.
+// The columns [begin, begin + depth) of two blocks unpacked; for each 32 of them the pieces of both in turn.
 struct Unpacked {
-  alignas(32) uint8_t codes[kDepth * kBlock];
-  alignas(32) float scales[kDepth / kGroup * kBlock];
-  alignas(32) float biases[kDepth / kGroup * kBlock];
+  alignas(32) uint8_t codes[kDepth * kTogether * kBlock];
+  alignas(32) float scales[kDepth / kGroup * kTogether * kBlock];
+  alignas(32) float biases[kDepth / kGroup * kTogether * kBlock];
 };
 
+// which: 0 or 1, the block's place in `to`.
 template <int pieces, Type type>
-void unpack_block(const PackedView& w, int block, int begin, int depth, Unpacked& to) {
+void unpack_block(const PackedView& w, int block, int which, int begin, int depth, Unpacked& to) {
   for (int c = 0; c < depth; c += kGroup) {
     const int column = begin + c;
     const uint8_t* group = w.data + block * w.block_bytes() + column / w.group_size * w.group_bytes();
     const uint8_t* from = group + 16 * size_of(type) + column % w.group_size / kGroup * w.piece_bytes();
     __m256i codes[8];
     unpack<pieces>(from, codes);
+    const int g = c / kGroup * kTogether;
     for (int j = 0; j < 8; ++j) {
-      _mm256_store_si256(reinterpret_cast<__m256i*>(to.codes + c * kBlock + 32 * j), codes[j]);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(to.codes + g * 256 + (kTogether * j + which) * 32), codes[j]);
     }
     const __m256 scale = load8<type>(group);
-    _mm256_store_ps(to.scales + c / kGroup * kBlock, scale);
-    _mm256_store_ps(to.biases + c / kGroup * kBlock, shifted<pieces>(load8<type>(group + 8 * size_of(type)), scale));
+    _mm256_store_ps(to.scales + (g + which) * kBlock, scale);
+    _mm256_store_ps(to.biases + (g + which) * kBlock, shifted<pieces>(load8<type>(group + 8 * size_of(type)), scale));
   }
 }
 
-// y rows [0, count) of one block; adds to what y holds unless the columns are the first.
+// sums[i][b] = 8 sums of 32 products of block b and activation row i.
+template <int pieces, int count>
+inline void dot32(const uint8_t* codes, const int8_t* x, size_t x_stride, __m256i (*sums)[kTogether]) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  __m256i pairs[count][kTogether];
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; ++j) {
+    __m256i w[kTogether];
+    for (int b = 0; b < kTogether; ++b) {
+      w[b] = _mm256_load_si256(reinterpret_cast<const __m256i*>(codes) + kTogether * j + b);
+    }
+    for (int i = 0; i < count; ++i) {
+      const __m256i four = broadcast4(x + i * x_stride + 4 * j);
+      for (int b = 0; b < kTogether; ++b) {
+        const __m256i product = pieces == 1 ? _mm256_maddubs_epi16(_mm256_abs_epi8(w[b]), _mm256_sign_epi8(four, w[b]))
+                                            : _mm256_maddubs_epi16(w[b], four);
+        pairs[i][b] = j % pieces == 0 ? product : _mm256_add_epi16(pairs[i][b], product);
+        keep(pairs[i][b]);
+        if (j % pieces != pieces - 1) continue;
+        const __m256i fours = _mm256_madd_epi16(pairs[i][b], ones);
+        sums[i][b] = j < pieces ? fours : _mm256_add_epi32(sums[i][b], fours);
+      }
+    }
+  }
+}
+
+// y rows [0, count) of two blocks; adds to what y holds unless the columns are the first. rows: of both, 16 or fewer.
 template <int pieces, int count>
 void tile(const Unpacked& w, int begin, int depth, const QuantizedRows& x, float* y, size_t y_stride, int rows) {
-  const int factors = x.cols / kGroup;
+  const size_t factors = x.cols / kGroup;
   const int8_t* x_codes = x.codes + begin;
   const Factor* x_factors = x.factors + begin / kGroup;
-  __m256 sums[count];
+  __m256 sums[count][kTogether];
   for (int i = 0; i < count; ++i) {
-    sums[i] = begin == 0  ? _mm256_setzero_ps()
-              : rows >= 8 ? _mm256_loadu_ps(y + i * y_stride)
-                          : load_part<Type::f32>(y + i * y_stride, rows);
+    for (int b = 0; b < kTogether; ++b) {
+      const float* from = y + i * y_stride + b * kBlock;
+      const int left = rows - b * kBlock;
+      sums[i][b] = begin == 0 || left <= 0 ? _mm256_setzero_ps()
+                   : left >= kBlock        ? _mm256_loadu_ps(from)
+                                           : load_part<Type::f32>(from, left);
+    }
   }
   for (int g = 0; g < depth / kGroup; ++g) {
-    __m256i codes[8];
-    for (int j = 0; j < 8; ++j) {
-      codes[j] = _mm256_load_si256(reinterpret_cast<const __m256i*>(w.codes + g * 256 + 32 * j));
-    }
-    const __m256 scale = _mm256_load_ps(w.scales + g * kBlock), bias = _mm256_load_ps(w.biases + g * kBlock);
+    __m256i products[count][kTogether];
+    dot32<pieces, count>(w.codes + g * kTogether * 256, x_codes + g * kGroup, x.cols, products);
     for (int i = 0; i < count; ++i) {
-      const __m256i products = dot32<pieces>(codes, x_codes + static_cast<size_t>(i) * x.cols + g * kGroup);
-      sums[i] = add_group(sums[i], products, scale, bias, x_factors[static_cast<size_t>(i) * factors + g]);
+      for (int b = 0; b < kTogether; ++b) {
+        const int at = (g * kTogether + b) * kBlock;
+        sums[i][b] = add_group(sums[i][b], products[i][b], _mm256_load_ps(w.scales + at), _mm256_load_ps(w.biases + at),
+                               x_factors[i * factors + g]);
+      }
     }
   }
-  for (int i = 0; i < count; ++i) store(y + i * y_stride, sums[i], rows);
+  for (int i = 0; i < count; ++i) {
+    for (int b = 0; b < kTogether && rows > b * kBlock; ++b) {
+      store(y + i * y_stride + b * kBlock, sums[i][b], rows - b * kBlock);
+    }
+  }
 }
 
 template <int pieces, Type type>
 void many_of(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y) {
   Unpacked unpacked;
-  for (int block = first; block < last; ++block) {
-    const int rows = w.rows - block * kBlock;
+  for (int block = first; block < last; block += kTogether) {
+    const int blocks = last - block < kTogether ? last - block : kTogether;
+    const int rows = w.rows - block * kBlock < blocks * kBlock ? w.rows - block * kBlock : blocks * kBlock;
     for (int begin = 0; begin < w.cols; begin += kDepth) {
       const int depth = w.cols - begin < kDepth ? w.cols - begin : kDepth;
-      unpack_block<pieces, type>(w, block, begin, depth, unpacked);
+      for (int b = 0; b < kTogether; ++b) {
+        unpack_block<pieces, type>(w, b < blocks ? block + b : block, b, begin, depth, unpacked);
+      }
       int i = 0;
       const auto tiles = [&](auto run, int count) {
         for (; i + count <= n; i += count) {

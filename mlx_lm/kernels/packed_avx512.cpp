@@ -1,6 +1,7 @@
 // AVX-512 with VNNI: products of quantized weights and 8-bit activations. Two neighbouring blocks of 8 rows are
 // multiplied together; vpdpbusd adds 4 products at a time into 32 bits, so every sum of 32 products is exact.
 #if defined(__x86_64__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own AVX-512 header (GCC bug 105593)
 #include "mlx_lm/kernels/avx2.h"
 #include "mlx_lm/kernels/x86.h"
 

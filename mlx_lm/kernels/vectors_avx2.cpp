@@ -73,18 +73,21 @@ void weighted_sum_of(const Rows& w, int rows, int cols, const float* p, float* o
   }
 }
 
-void transpose8(__m256* v) {
+inline void transpose8(__m256* v) {
   __m256 pairs[8], fours[8];
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     pairs[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
     pairs[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);
   }
+#pragma GCC unroll 2
   for (int i = 0; i < 8; i += 4) {
     fours[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
     fours[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
     fours[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
     fours[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
   }
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     v[i] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
     v[i + 4] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
@@ -93,15 +96,22 @@ void transpose8(__m256* v) {
 
 template <Type type>
 void panel_of(const Rows& w, int rows, int cols, float* panel) {
-  for (int c = 0; c < cols; c += 8) {
-    const int n = cols - c < 8 ? cols - c : 8;
+  const char* data = static_cast<const char*>(w.data);
+  const size_t stride = w.stride * size_of(type);
+  int c = 0;
+  for (; rows == kBlock && c + 8 <= cols; c += 8) {
+    const char* from = data + c * size_of(type);
     __m256 v[8];
-    for (int r = 0; r < 8; ++r) {
-      const void* from = w.from(r < rows ? r : 0, c).data;
-      v[r] = r >= rows ? _mm256_setzero_ps() : n == 8 ? load8<type>(from) : load_part<type>(from, n);
-    }
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; ++r) v[r] = load8<type>(from + r * stride);
     transpose8(v);
-    for (int k = 0; k < n; ++k) _mm256_storeu_ps(panel + (c + k) * kBlock, v[k]);
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k) _mm256_storeu_ps(panel + (c + k) * kBlock, v[k]);
+  }
+  for (; c < cols; ++c) {
+    for (int r = 0; r < kBlock; ++r) {
+      panel[c * kBlock + r] = r < rows ? load_number(type, data + r * stride, c) : 0.f;
+    }
   }
 }
 
@@ -114,9 +124,16 @@ void product_tile(const float* panel, size_t panel_stride, int depth, const floa
               : rows == 8 ? _mm256_loadu_ps(y + i * y_stride)
                           : load_part<Type::f32>(y + i * y_stride, rows);
   }
-  for (int c = 0; c < depth; ++c) {
-    const __m256 w = _mm256_loadu_ps(panel + c * panel_stride);
-    for (int i = 0; i < count; ++i) sums[i] = _mm256_fmadd_ps(w, _mm256_broadcast_ss(x + i * x_stride + c), sums[i]);
+  // Row i is reached as trio[i / 3] + i % 3 strides, which the address modes can say: 12 pointers would not fit into
+  // the general registers.
+  const float* trio[(count + 2) / 3];
+  for (int k = 0; k < (count + 2) / 3; ++k) trio[k] = x + 3 * k * x_stride;
+  const char* from = reinterpret_cast<const char*>(panel);
+  for (int c = 0; c < depth; ++c, from += panel_stride * sizeof(float)) {
+    const __m256 w = _mm256_loadu_ps(reinterpret_cast<const float*>(from));
+    for (int i = 0; i < count; ++i) {
+      sums[i] = _mm256_fmadd_ps(w, _mm256_broadcast_ss(trio[i / 3] + c + i % 3 * x_stride), sums[i]);
+    }
   }
   for (int i = 0; i < count; ++i) {
     if (rows == 8) {

@@ -1,0 +1,145 @@
+#include <algorithm>
+
+#include "mlx_lm/base/error.h"
+
+#include "tests/kernels/reference.h"
+
+namespace mlx_lm::kernels {
+namespace {
+
+struct Case {
+  AttentionArgs args;
+  std::vector<float> q;
+  Stored keys, values;
+
+  explicit Case(const AttentionArgs& a, float spread = 1)
+      : args(a),
+        q(random_numbers(static_cast<size_t>(a.batch) * a.queries * a.heads * a.head_dim, 1, spread)),
+        keys(random_numbers(static_cast<size_t>(a.batch) * a.kv_heads * a.capacity * a.head_dim, 2), a.type),
+        values(random_numbers(static_cast<size_t>(a.batch) * a.kv_heads * a.capacity * a.head_dim, 3), a.type) {}
+
+  std::vector<float> run() const {
+    std::vector<float> out(q.size(), NAN);
+    attention(q.data(), keys.data(), values.data(), args, out.data());
+    return out;
+  }
+
+  std::vector<double> expected() const {
+    const AttentionArgs& a = args;
+    std::vector<double> out(q.size());
+    for (int b = 0; b < a.batch; ++b) {
+      for (int l = 0; l < a.queries; ++l) {
+        for (int h = 0; h < a.heads; ++h) {
+          const size_t at = ((static_cast<size_t>(b) * a.queries + l) * a.heads + h) * a.head_dim;
+          const size_t head = static_cast<size_t>(b) * a.kv_heads + h / (a.heads / a.kv_heads);
+          std::vector<std::pair<double, size_t>> seen;
+          for (int j = 0; j < a.length; ++j) {
+            if (j > a.start + l || (a.window != 0 && j <= a.start + l - a.window)) continue;
+            const size_t row = (head * a.capacity + j) * a.head_dim;
+            double score = 0;
+            for (int d = 0; d < a.head_dim; ++d) score += static_cast<double>(q[at + d]) * keys[row + d];
+            seen.emplace_back(score * a.scale, row);
+          }
+          double high = -INFINITY, sum = 0;
+          for (const auto& [score, row] : seen) high = std::max(high, score);
+          for (const auto& [score, row] : seen) sum += std::exp(score - high);
+          for (const auto& [score, row] : seen) {
+            for (int d = 0; d < a.head_dim; ++d) out[at + d] += std::exp(score - high) / sum * values[row + d];
+          }
+        }
+      }
+    }
+    return out;
+  }
+};
+
+void check(const AttentionArgs& args, float spread = 1, double tolerance = 5e-6) {
+  SCOPED_TRACE(fmt::format("B {} L {} H {} K {} D {} C {} length {} start {} window {} {}", args.batch, args.queries,
+                           args.heads, args.kv_heads, args.head_dim, args.capacity, args.length, args.start,
+                           args.window, name_of(args.type)));
+  const Case c(args, spread);
+  const auto expected = c.expected();
+  under_every_set([&] { expect_near(c.run(), expected, tolerance); });
+}
+
+AttentionArgs shape(int queries, int heads, int kv_heads, int head_dim, int length, Type type = Type::f16) {
+  return {.batch = 1,
+          .queries = queries,
+          .heads = heads,
+          .kv_heads = kv_heads,
+          .head_dim = head_dim,
+          .capacity = length + 3,
+          .length = length,
+          .start = length - queries,
+          .window = 0,
+          .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
+          .type = type};
+}
+
+TEST(Attention, ManyShapes) {
+  for (Type type : kTypes) {
+    for (int head_dim : {1, 20, 64, 80}) {
+      for (auto [heads, kv_heads] : {std::pair(1, 1), {6, 2}, {9, 3}, {8, 1}}) {
+        for (int queries : {1, 2, 5, 33}) {
+          for (int length : {queries, queries + 70}) check(shape(queries, heads, kv_heads, head_dim, length, type));
+        }
+      }
+    }
+  }
+}
+
+TEST(Attention, LongTextIsSplitAndMerged) {
+  check(shape(1, 9, 3, 64, 1000));
+  check(shape(3, 4, 4, 64, 700));
+  check(shape(1, 80, 80, 16, 700));  // enough heads: not split
+  check(shape(300, 3, 1, 32, 300));
+}
+
+TEST(Attention, Batches) {
+  auto args = shape(4, 6, 2, 24, 50);
+  args.batch = 3;
+  check(args);
+}
+
+TEST(Attention, Windows) {
+  for (int window : {1, 7, 64, 100}) {
+    for (int queries : {1, 5, 40}) {
+      auto args = shape(queries, 6, 2, 32, 600);
+      args.window = window;
+      check(args);
+    }
+  }
+}
+
+TEST(Attention, QueryThatSeesNothing) {
+  auto args = shape(6, 4, 2, 16, 10);
+  args.start = -3;  // the first three queries stand before every key
+  check(args);
+  args = shape(4, 4, 2, 16, 300);
+  args.start = 900;  // the window has passed all keys
+  args.window = 600;
+  check(args);
+  args.start = 901;
+  check(args);
+  args.length = 0;
+  check(args);
+}
+
+TEST(Attention, QueriesBeyondTheKeysSeeAllOfThem) {
+  auto args = shape(5, 4, 2, 16, 30);
+  args.start = 29;
+  check(args);
+}
+
+// Scores of up to 500, whose own rounding is 3e-5.
+TEST(Attention, LargeScores) { check(shape(20, 4, 2, 64, 400), 100, 2e-4); }
+
+TEST(Attention, AnyNumberOfThreads) {
+  for (int queries : {1, 200}) {
+    const Case c(shape(queries, 9, 3, 64, 900));
+    expect_same_for_any_threads([&] { return c.run(); });
+  }
+}
+
+}  // namespace
+}  // namespace mlx_lm::kernels
