@@ -1,0 +1,11 @@
+// mlx-lm.cpp: everything that a program needs to load a model and generate text with it.
+#pragma once
+
+#include "mlx_lm/base/error.h"                // the errors that calls throw
+#include "mlx_lm/cache/kv_cache.h"            // what a text has left in a model
+#include "mlx_lm/generate/generate_step.h"    // tokens to tokens
+#include "mlx_lm/generate/stream_generate.h"  // prompt to text
+#include "mlx_lm/load/load.h"                 // path or repository to model and tokenizer
+#include "mlx_lm/models/architecture.h"       // what a model is
+#include "mlx_lm/sample/sampler.h"            // how the next token is chosen
+#include "mlx_lm/text/tokenizer_wrapper.h"    // text to tokens and chat templates
