@@ -3,6 +3,7 @@
 
 mod guard;
 mod header;
+mod methods;
 mod template;
 mod tojson;
 mod tokenizer;

@@ -62,7 +62,8 @@ impl BridgeTokenizer {
         if text.len() > MAX_TEXT {
             return Err(format!("[tokenizer] text: expected at most {MAX_TEXT} bytes, found {}", text.len()));
         }
-        let text = utf8(text).map_err(|at| format!("[tokenizer] text: expected UTF-8, found an invalid byte at {at}"))?;
+        let text =
+            utf8(text).map_err(|at| format!("[tokenizer] text: expected UTF-8, found an invalid byte at {at}"))?;
         guarded("tokenizer", &self.origin, || {
             // encode_fast leaves out the character offsets, which nobody here reads.
             let encoding = self
