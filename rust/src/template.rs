@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::ValueKind;
+use minijinja::value::{Serde, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
@@ -13,7 +14,7 @@ use crate::methods::more_methods;
 use crate::tojson::tojson;
 
 // The longest templates in use (Llama 4, GPT-OSS, Gemma 4) have 10 to 20 kB.
-const MAX_SOURCE: usize = 1 << 20;
+const MAX_SOURCE: usize = 256 << 10;
 const MAX_CONTEXT: usize = 64 << 20;
 const MAX_OUTPUT: usize = 64 << 20;
 // A conversation of 1,000 messages takes about 100,000 steps; a long one is paid for by its own length.
@@ -37,8 +38,9 @@ pub fn template_new(source: &[u8], origin: &[u8]) -> Answer<Box<BridgeTemplate>>
     let text = std::str::from_utf8(source)
         .map_err(|e| format!("[chat template] {origin}: not UTF-8 at byte {}", e.valid_up_to()))?;
     let text = plain_generation_tags(text);
-    let environment = on_large_stack(&origin, MIN_STACK, move || {
+    let environment = on_large_stack(&origin, MIN_STACK + text.len() * STACK_PER_BYTE, move || {
         let mut environment = environment().map_err(|e| describe(&e))?;
+        check_tags(&text, environment.syntax())?;
         environment.add_template_owned(NAME, text).map_err(|e| describe(&e))?;
         Ok(environment)
     })?;
@@ -62,7 +64,7 @@ impl BridgeTemplate {
             environment.set_fuel(Some(fuel));
             let template = environment.get_template(NAME).map_err(|e| describe(&e))?;
             let mut out = Bounded { bytes: Vec::new() };
-            template.render_to_write(Value::serialize(&context), &mut out).map_err(|e| {
+            template.render_captured_to(Serde(&context), &mut out).map_err(|e| {
                 if out.bytes.len() >= MAX_OUTPUT { "the output is too large".into() } else { describe(&e) }
             })?;
             String::from_utf8(out.bytes).map_err(|e| e.to_string())
@@ -72,7 +74,9 @@ impl BridgeTemplate {
 
 // A template can nest values as deeply as it has steps ([[[...]]] in a loop), and dropping, printing or comparing such
 // a value recurses in the library: up to STACK_PER_FUEL bytes a level. The pages are touched only when that happens.
+// The parser bounds brackets and blocks, but not chains of operators ("not not not ..."), which nest by the byte.
 const MIN_STACK: usize = 16 << 20;
+const STACK_PER_BYTE: usize = 2048;
 const STACK_PER_FUEL: usize = 640;
 
 fn on_large_stack<T: Send + 'static>(
@@ -102,6 +106,9 @@ fn environment() -> Result<Environment<'static>, Error> {
         }
     });
     environment.add_filter("tojson", tojson);
+    // These two write nested values with an indentation that no fuel pays for; Jinja has neither in a chat template.
+    environment.remove_filter("pprint");
+    environment.remove_global("debug");
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     // Python's strings and dicts have a length and items, so Jinja calls them sequences.
@@ -109,6 +116,28 @@ fn environment() -> Result<Environment<'static>, Error> {
         matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Undefined)
     });
     Ok(environment)
+}
+
+// The engine folds constants again at every level of an expression, before any fuel is counted: the work grows with the
+// square of a tag's tokens ("1~1~1..." of 100 kB took 9 minutes). Real templates sum up to some 100,000.
+const MAX_TAG_WORK: u64 = 2_000_000;
+
+fn check_tags(source: &str, syntax: &SyntaxConfig) -> Result<(), String> {
+    let (mut tokens, mut work) = (0u64, 0u64);
+    for item in tokenize(source, false, syntax.clone()) {
+        match item.map_err(|e| describe(&e))?.0 {
+            Token::BlockStart | Token::VariableStart => tokens = 0,
+            Token::TemplateData(_) => (),
+            _ => {
+                work += 2 * tokens + 1;
+                tokens += 1;
+            }
+        }
+        if work > MAX_TAG_WORK {
+            return Err("its expressions are too long".into());
+        }
+    }
+    Ok(())
 }
 
 const RAISED: &str = "raised by the template: ";
@@ -200,5 +229,82 @@ impl std::io::Write for Bounded {
     }
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn go(source: &str) {
+        let start = std::time::Instant::now();
+        std::thread::spawn(move || { std::thread::sleep(std::time::Duration::from_secs(100)); std::process::exit(3) });
+        let answer = template_new(source.as_bytes(), b"t").and_then(|t| t.render(b"{\"messages\":[]}"));
+        let text = match &answer {
+            Ok(t) => format!("ok {}", t.len()),
+            Err(e) => format!("err {e}"),
+        };
+        println!("{:?} {:.60} -> {:.200}", start.elapsed(), source.replace('\n', " "), text);
+    }
+
+    #[test]
+    fn hostile() {
+        let deep = "[".repeat(40) + "ns.x" + &"]".repeat(40);
+        for tail in ["", "{{ ns.x }}", "{{ ns.x == ns.y }}", "{{ ns.x | tojson }}", "{{ ns.x | string | length }}", "{{ {ns.x: 1} | length }}", "{{ [ns.x, ns.y] | unique | length }}", "{{ [ns.x, ns.y] | sort | length }}", "{{ ns.x < ns.y }}", "{{ ns.x | pprint }}", "{{ ns.x ~ ns.y }}", "{{ debug() }}", "{{ '%s' | format(ns.x) }}", "{{ ns.x.foo.bar }}", "{{ ns.x is in ns.y }}"] {
+            let y = deep.replace("ns.x", "ns.y");
+            go(&format!("{{% set ns = namespace(x=1, y=1) %}}{{% for i in range(5000) %}}{{% set ns.x = {deep} %}}{{% set ns.y = {y} %}}{{% endfor %}}{tail}"));
+        }
+        let map = "{'a':".repeat(70) + "ns.x" + &"}".repeat(70);
+        for tail in ["", "{{ ns.x }}", "{{ ns.x | tojson }}", "{{ ns.x | items | list }}"] {
+            go(&format!("{{% set ns = namespace(x=1, y=1) %}}{{% for i in range(9000) %}}{{% set ns.x = {map} %}}{{% endfor %}}{tail}"));
+        }
+        go("{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}");
+        go("{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}");
+        go("{{ 'a' * 1000000000 }}");
+        go("{{ ('a' * 60000000) | length }}");
+        go("{% for i in range(1000000000000) %}{% endfor %}");
+        go("{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}");
+        go("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}");
+        go("{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}");
+        go("{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}");
+        go(&"{% if true %}".repeat(12500));
+        go(&format!("{{{{ {} }}}}", "(".repeat(125000)));
+        go(&format!("{{{{ {} 1 }}}}", "not ".repeat(50000)));
+        go(&format!("{{{{ {} 1 }}}}", "-".repeat(125000)));
+        go(&format!("{{{{ 1 {} }}}}", "+ 1 ".repeat(50000)));
+        go(&format!("{{{{ a{} }}}}", ".a".repeat(100000)));
+        go(&format!("{{{{ a{} }}}}", "|e".repeat(100000)));
+        go(&format!("{{{{ 1 {} }}}}", "~1".repeat(100000)));
+        go(&format!("{{{{ 1 {} }}}}", "if 1 else 1 ".repeat(20000)));
+        go(&format!("{{{{ 1 {} }}}}", "**2 ".repeat(50000)));
+        go(&format!("{{{{ 1 {} }}}}", "and 1 ".repeat(40000)));
+        go(&format!("{{{{ 1 {} }}}}", "==1 ".repeat(50000)));
+        go(&format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(20000)));
+        for n in [900, 690] {
+        for op in ["~1", "+1", "~'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'", "*1", "**1", "==1", ",1", " in 'aaa'", " and 1", "-1", ".a", "|e", "[1]", "()", "//1", " is odd"] {
+            go(&format!("{{{{ 1{} }}}}", op.repeat(n / 2)).repeat(if n > 700 { 2 } else { 4 }));
+            go(&format!("{{{{ 1{} }}}}", op.repeat(n / 2)).repeat(1));
+        }}
+        go("{{ 2 ** 100000000 }}");
+        go("{{ '%1000000000d' | format(1) }}");
+        go("{{ '{:1000000000}'.format(1) }}");
+        go("{{ ('a' * 1000000).replace('a', 'b' * 1000) | length }}");
+        go("{{ ('a' * 1000000).split('a') | length }}");
+        go("{{ (('a ' * 1000000).rsplit(None, 3)) | length }}");
+        go("{{ (range(90000)|list) | sort | length }}");
+        go("{{ ('a' * 100000 | indent(100000)) | length }}");
+        go("{{ ('a\n' * 10000 | indent(100000)) | length }}");
+        go("{{ 'a' | center(1000000000) }}");
+        go("{{ [] | batch(100000000000, 1) | list }}");
+        go("{{ [1] | slice(1000000000000) | list | length }}");
+        go("{{ lipsum(1000000) }}");
+        go("{{ strftime_now('%c' * 300) | length }}");
+        go("{% for a in 'x' * 1000000 %}{% for b in 'y' * 1000000 %}{% endfor %}{% endfor %}");
+        go("{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}{{ ns.l }}");
+        go("{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}");
+        go("{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}");
+        go("{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l == ns.l }}");
+        go("{% set ns = namespace(l=[1],m=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% set ns.m = [ns.m, ns.m] %}{% endfor %}{{ ns.l == ns.m }}");
+        go("{% set ns = namespace(l=[1],m=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% set ns.m = [ns.m, ns.m] %}{% endfor %}{{ {ns.l:1} }}");
     }
 }
