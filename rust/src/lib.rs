@@ -1,13 +1,19 @@
 //! The C++ face of four Rust libraries. This file holds only the declarations that cross the border and the guard
 //! around them; the work is in one file per concept. `mlx_lm/hub/*.h` wraps all of it: nothing else includes cxx.
 
+mod cache;
+mod download;
+mod fetch;
 mod guard;
 mod header;
+mod http;
 mod methods;
+mod names;
 mod template;
 mod tojson;
 mod tokenizer;
 
+use download::download_snapshot;
 use header::read_header;
 use template::{BridgeTemplate, template_new};
 use tokenizer::{BridgeTokenizer, tokenizer_from_file, tokenizer_from_json};
@@ -33,6 +39,20 @@ mod ffi {
         metadata: Vec<HeaderPair>,
     }
 
+    struct SnapshotRequest {
+        repo: String,
+        revision: String,
+        patterns: Vec<String>,
+        offline: bool,
+    }
+
+    unsafe extern "C++" {
+        include!("mlx_lm/hub/progress.h");
+        type Progress;
+        /// Err carries what the callback threw; the download ends with it.
+        fn report(self: &Progress, file: &str, done: u64, total: u64) -> Result<()>;
+    }
+
     extern "Rust" {
         type BridgeTokenizer;
         fn tokenizer_from_file(path: &[u8]) -> Result<Box<BridgeTokenizer>>;
@@ -49,6 +69,8 @@ mod ffi {
         type BridgeTemplate;
         fn template_new(source: &[u8], origin: &[u8]) -> Result<Box<BridgeTemplate>>;
         fn render(self: &BridgeTemplate, context_json: &[u8]) -> Result<String>;
+
+        fn download_snapshot(request: &SnapshotRequest, progress: &Progress) -> Result<String>;
 
         fn read_header(file: &[u8], origin: &[u8]) -> Result<Header>;
     }
