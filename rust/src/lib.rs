@@ -1,0 +1,77 @@
+//! The C++ face of four Rust libraries. This file holds only the declarations that cross the border and the guard
+//! around them; the work is in one file per concept. `mlx_lm/hub/*.h` wraps all of it: nothing else includes cxx.
+
+mod cache;
+mod download;
+mod fetch;
+mod guard;
+mod header;
+mod http;
+mod methods;
+mod names;
+mod template;
+mod tojson;
+mod tokenizer;
+
+use download::download_snapshot;
+use header::read_header;
+use template::{BridgeTemplate, template_new};
+use tokenizer::{BridgeTokenizer, tokenizer_from_file, tokenizer_from_json};
+
+#[cxx::bridge(namespace = "mlx_lm::bridge")]
+mod ffi {
+    /// One tensor of a safetensors header; offsets count from the start of the file.
+    struct HeaderTensor {
+        name: String,
+        dtype: String,
+        shape: Vec<i64>,
+        begin: u64,
+        end: u64,
+    }
+
+    struct HeaderPair {
+        key: String,
+        value: String,
+    }
+
+    struct Header {
+        tensors: Vec<HeaderTensor>,
+        metadata: Vec<HeaderPair>,
+    }
+
+    struct SnapshotRequest {
+        repo: String,
+        revision: String,
+        patterns: Vec<String>,
+        offline: bool,
+    }
+
+    unsafe extern "C++" {
+        include!("mlx_lm/hub/progress.h");
+        type Progress;
+        /// Err carries what the callback threw; the download ends with it.
+        fn report(self: &Progress, file: &str, done: u64, total: u64) -> Result<()>;
+    }
+
+    extern "Rust" {
+        type BridgeTokenizer;
+        fn tokenizer_from_file(path: &[u8]) -> Result<Box<BridgeTokenizer>>;
+        fn tokenizer_from_json(json: &[u8], origin: &[u8]) -> Result<Box<BridgeTokenizer>>;
+        fn encode(self: &BridgeTokenizer, text: &[u8], special: bool) -> Result<Vec<i32>>;
+        fn decode(self: &BridgeTokenizer, ids: &[i32], skip_special: bool) -> Result<String>;
+        /// -1: there is no such token.
+        fn token_to_id(self: &BridgeTokenizer, token: &[u8]) -> Result<i32>;
+        /// Empty: there is no such id. Else one item.
+        fn id_to_token(self: &BridgeTokenizer, id: i32) -> Result<Vec<String>>;
+        fn vocab_size(self: &BridgeTokenizer) -> i32;
+        fn vocabulary(self: &BridgeTokenizer) -> Result<Vec<String>>;
+
+        type BridgeTemplate;
+        fn template_new(source: &[u8], origin: &[u8]) -> Result<Box<BridgeTemplate>>;
+        fn render(self: &BridgeTemplate, context_json: &[u8]) -> Result<String>;
+
+        fn download_snapshot(request: &SnapshotRequest, progress: &Progress) -> Result<String>;
+
+        fn read_header(file: &[u8], origin: &[u8]) -> Result<Header>;
+    }
+}
