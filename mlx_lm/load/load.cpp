@@ -15,6 +15,7 @@
 namespace mlx_lm {
 namespace {
 
+namespace mx = mlx::core;
 using nlohmann::json;
 
 constexpr size_t kMaxTemplateBytes = 4 << 20;

@@ -65,6 +65,8 @@ mod ffi {
         fn id_to_token(self: &BridgeTokenizer, id: i32) -> Result<Vec<String>>;
         fn vocab_size(self: &BridgeTokenizer) -> i32;
         fn vocabulary(self: &BridgeTokenizer) -> Result<Vec<String>>;
+        /// The `decoder` of tokenizer.json, or null.
+        fn decoder_json(self: &BridgeTokenizer) -> Result<String>;
 
         type BridgeTemplate;
         fn template_new(source: &[u8], origin: &[u8]) -> Result<Box<BridgeTemplate>>;

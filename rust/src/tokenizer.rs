@@ -101,6 +101,10 @@ impl BridgeTokenizer {
         self.size
     }
 
+    pub fn decoder_json(&self) -> Answer<String> {
+        serde_json::to_string(&self.inner.get_decoder()).map_err(|e| format!("[tokenizer] {}: decoder: {e}", self.origin))
+    }
+
     pub fn vocabulary(&self) -> Answer<Vec<String>> {
         guarded("tokenizer", &self.origin, || {
             if self.size == 0 {

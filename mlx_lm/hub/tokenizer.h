@@ -1,0 +1,43 @@
+// Hugging Face's tokenizers.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mlx_lm {
+
+// Text to token ids and back. Immutable; copies share it. Threads: safe to use from several.
+class Tokenizer {
+ public:
+  // tokenizer.json. Errors: Error for a file that cannot be read or holds no tokenizer.
+  static Tokenizer from_file(const std::filesystem::path& path);
+  // Its text. where: as errors should call it.
+  static Tokenizer from_json(std::string_view json, std::string_view where);
+
+  // special: with the tokens that the post-processor puts around the text. Errors: RequestError for text that is not
+  // UTF-8 or that the tokenizer cannot encode.
+  std::vector<int> encode(std::string_view text, bool special) const;
+  // Ids that the tokenizer does not know are left out. skip_special: special tokens, too.
+  std::string decode(std::span<const int> ids, bool skip_special) const;
+
+  std::optional<int> token_to_id(std::string_view token) const;
+  std::optional<std::string> id_to_token(int id) const;
+  // Tokens, added ones included.
+  int vocab_size() const;
+  // By id; empty where no token has the id.
+  std::vector<std::string> vocabulary() const;
+  // The `decoder` of tokenizer.json, or "null".
+  std::string decoder_json() const;
+
+ private:
+  struct Handle;
+  explicit Tokenizer(std::shared_ptr<const Handle> handle) : handle_(std::move(handle)) {}
+  std::shared_ptr<const Handle> handle_;
+};
+
+}  // namespace mlx_lm
