@@ -1,4 +1,5 @@
-// tokenizer.json is written as text, without a JSON document in between: 49,000 tokens and as many merges take 6 to 12 ms.
+// tokenizer.json is written as text, without a JSON document in between: 49,000 tokens and as many merges take 6 to 12
+// ms.
 
 #include "mlx_lm/load/gguf_tokenizer.h"
 
