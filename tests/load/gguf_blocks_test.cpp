@@ -2,6 +2,7 @@
 // number at a time.
 #include "mlx_lm/load/gguf_blocks.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>

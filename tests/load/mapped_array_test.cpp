@@ -1,5 +1,6 @@
 #include "mlx_lm/load/mapped_array.h"
 
+#include <cmath>
 #include <cstring>
 #include <vector>
 
