@@ -22,7 +22,8 @@ class [[nodiscard]] Generator {
       current = std::addressof(value);
       return {};
     }
-    std::suspend_always yield_value(T&& value) noexcept { return yield_value(value); }
+    // Named variables only: GCC 12 copies an aggregate temporary in a co_yield bit by bit and destroys both copies.
+    std::suspend_always yield_value(T&&) = delete;
     void return_void() noexcept {}
     void unhandled_exception() { error = std::current_exception(); }
 

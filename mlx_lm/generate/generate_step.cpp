@@ -78,7 +78,8 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
     mx::async_eval(next.token);
     const int token = int(current.token.item<uint32_t>());
     if (n == 0) report(total);
-    co_yield Step{token, current.logprobs};
+    Step made{token, current.logprobs};
+    co_yield made;
     if (o.stop.stop_requested()) break;
     if (n % kClearCacheEvery == kClearCacheEvery - 1) mx::clear_cache();
     current = std::move(next);

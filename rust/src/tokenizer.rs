@@ -102,7 +102,8 @@ impl BridgeTokenizer {
     }
 
     pub fn decoder_json(&self) -> Answer<String> {
-        serde_json::to_string(&self.inner.get_decoder()).map_err(|e| format!("[tokenizer] {}: decoder: {e}", self.origin))
+        serde_json::to_string(&self.inner.get_decoder())
+            .map_err(|e| format!("[tokenizer] {}: decoder: {e}", self.origin))
     }
 
     pub fn vocabulary(&self) -> Answer<Vec<String>> {
