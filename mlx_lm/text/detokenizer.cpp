@@ -1,6 +1,7 @@
 #include "mlx_lm/text/detokenizer.h"
 
 #include <array>
+#include <charconv>
 #include <optional>
 
 #include "mlx_lm/text/utf8.h"
@@ -83,8 +84,10 @@ class SentencePieceDetokenizer final : public Detokenizer {
 
   void add_token(int id) override {
     const auto token = tokenizer_.id_to_token(id).value_or("");
-    const bool is_byte = token.size() == 6 && token.starts_with("<0x") && token.ends_with('>');
-    held_ += is_byte ? std::string(1, char(std::stoi(token.substr(3, 2), nullptr, 16))) : token;
+    unsigned byte = 0;
+    const bool framed = token.size() == 6 && token.starts_with("<0x") && token.ends_with('>');
+    const bool is_byte = framed && std::from_chars(&token[3], &token[5], byte, 16).ptr == &token[5];
+    held_ += is_byte ? std::string(1, char(byte)) : token;
     const auto text = readable();
     if (!text.ends_with(kReplacement)) flush(text);
   }
