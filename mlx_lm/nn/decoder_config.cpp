@@ -18,6 +18,10 @@ DecoderConfig::DecoderConfig(const ConfigReader& c, const Defaults& defaults)
     fail<ConfigError>("[config] {}: num_key_value_heads: expected a divisor of {} heads, found {}", c.where(),
                       num_attention_heads, num_key_value_heads);
   }
+  if (int64_t(num_attention_heads) * head_dim > ConfigReader::kMaxSize) {
+    fail<ConfigError>("[config] {}: head_dim: expected at most {} for {} heads, found {}", c.where(),
+                      ConfigReader::kMaxSize / num_attention_heads, num_attention_heads, head_dim);
+  }
   for (const char* key : {"rope_parameters", "rope_scaling"}) {
     if (c.has(key)) rope_scaling = c.sub(key);
   }
