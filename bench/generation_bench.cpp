@@ -30,8 +30,8 @@ int main(int argc, char** argv) try {
     }
     const std::chrono::duration<double> reading = first - start, writing = Clock::now() - first;
     if (!report) return;
-    std::printf("%-34s prompt %8.1f tok/s   generation %8.1f tok/s\n", "mlx-lm.cpp as is", prompt_tokens / reading.count(),
-                generated / writing.count());
+    std::printf("%-34s prompt %8.1f tok/s   generation %8.1f tok/s\n", "mlx-lm.cpp as is",
+                prompt_tokens / reading.count(), generated / writing.count());
   };
   run(false);
   for (int i = 0; i < rounds; ++i) run(true);

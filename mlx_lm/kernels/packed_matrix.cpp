@@ -62,14 +62,17 @@ class Packed : public PackedMatrix {
   }
 
   void matmul(const float* x, int n, float* y) const override {
-    if (activations() == Activations::float32) {
-      const Table& t = table();
-      panel_matmul(view_.rows, view_.cols, x, n, y,
-                   [&](int block, int begin, int end, float* panel) { t.dequantize(view_, block, begin, end, panel); });
-      return;
+    const Table& t = table();
+    switch (activations()) {
+      case Activations::int8:
+        return multiply(t.int8, x, n, y);
+      case Activations::int16:
+        return multiply(t.int16, x, n, y);
+      case Activations::float32:
+        panel_matmul(view_.rows, view_.cols, x, n, y, [&](int block, int begin, int end, float* panel) {
+          t.dequantize(view_, block, begin, end, panel);
+        });
     }
-    const QuantizedRows rows = quantize(x, n);
-    n <= 4 ? few(rows, n, y) : many(rows, n, y);
   }
 
   void take_rows(const int32_t* ids, int n, float* out) const override {
@@ -129,42 +132,49 @@ class Packed : public PackedMatrix {
     }
   }
 
-  // x in 8 bits, in memory of this thread that lasts until its next product.
-  QuantizedRows quantize(const float* x, int n) const {
-    thread_local std::vector<int8_t> codes;
+  template <class Code>
+  void multiply(const PackedProducts<Code>& products, const float* x, int n, float* y) const {
+    const QuantizedRows<Code> rows = quantize(products, x, n);
+    n <= 4 ? few(products, rows, n, y) : many(products, rows, n, y);
+  }
+
+  // x as whole numbers, in memory of this thread that lasts until its next product.
+  template <class Code>
+  QuantizedRows<Code> quantize(const PackedProducts<Code>& products, const float* x, int n) const {
+    thread_local std::vector<Code> codes;
     thread_local std::vector<Factor> factors;
     const size_t cols = view_.cols, size = n * cols;
     if (codes.size() < size) codes.resize(size);
     if (factors.size() < size / kGroup) factors.resize(size / kGroup);
-    int8_t* const to = codes.data();  // not the thread_local names below: each thread has its own
+    Code* const to = codes.data();  // not the thread_local names below: each thread has its own
     Factor* const to_factors = factors.data();
-    const Table& t = table();
     parallel_pieces(n, 8, size / 4., [&](int first, int last) {
       for (size_t i = first; i < static_cast<size_t>(last); ++i) {
-        t.quantize(x + i * cols, view_.cols, to + i * cols, to_factors + i * (cols / kGroup));
+        products.quantize(x + i * cols, view_.cols, to + i * cols, to_factors + i * (cols / kGroup));
       }
     });
     return {to, to_factors, view_.cols};
   }
 
-  void few(const QuantizedRows& x, int n, float* y) const {
+  template <class Code>
+  void few(const PackedProducts<Code>& products, const QuantizedRows<Code>& x, int n, float* y) const {
     // Pieces long enough for the prefetcher, and many enough that the last one to finish is not waited for long.
     const size_t piece = std::clamp<size_t>(nbytes() / 16, 16 << 10, 128 << 10);
     const int blocks = static_cast<int>(std::max<size_t>(1, piece / view_.block_bytes()));
-    const Table& t = table();
     parallel_pieces(view_.blocks(), blocks, 1. * view_.rows * view_.cols,
-                    [&](int first, int last) { t.packed_few(view_, first, last, x, n, y); });
+                    [&](int first, int last) { products.few(view_, first, last, x, n, y); });
   }
 
-  void many(const QuantizedRows& x, int n, float* y) const {
+  template <class Code>
+  void many(const PackedProducts<Code>& products, const QuantizedRows<Code>& x, int n, float* y) const {
     // Activation rows that stay in the second-level cache while blocks of weights pass by.
-    const int together = std::clamp((256 << 10) / view_.cols, 32, 256) / 4 * 4;
+    const int fit = (256 << 10) / (view_.cols * static_cast<int>(sizeof(Code)));
+    const int together = std::clamp(fit, 32, 256) / 4 * 4;
     constexpr int kBlocks = 8;
     const int pieces = (view_.blocks() + kBlocks - 1) / kBlocks;
-    const Table& t = table();
     parallel((n + together - 1) / together * pieces, 1. * n * view_.rows * view_.cols, [&](int task) {
       const int i0 = task / pieces * together, first = task % pieces * kBlocks;
-      t.packed_many(view_, first, std::min(view_.blocks(), first + kBlocks), x.from(i0), std::min(together, n - i0),
+      products.many(view_, first, std::min(view_.blocks(), first + kBlocks), x.from(i0), std::min(together, n - i0),
                     y + static_cast<size_t>(i0) * view_.rows);
     });
   }
@@ -176,9 +186,10 @@ class Packed : public PackedMatrix {
 Activations activations_from_environment() {
   const char* text = std::getenv("MLX_LM_ACTIVATIONS");
   const std::string_view wanted = text == nullptr ? "" : text;
-  if (wanted.empty() || wanted == "int8") return Activations::int8;
+  if (wanted.empty() || wanted == "int16") return Activations::int16;
+  if (wanted == "int8") return Activations::int8;
   if (wanted == "float32") return Activations::float32;
-  fail<RequestError>("[cpu] MLX_LM_ACTIVATIONS: expected int8 or float32, found '{}'", wanted);
+  fail<RequestError>("[cpu] MLX_LM_ACTIVATIONS: expected int8, int16 or float32, found '{}'", wanted);
 }
 
 }  // namespace
