@@ -15,6 +15,22 @@ model=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 die() { echo "[setup] $*" >&2; exit 1; }
 
+apt_install() {
+  command -v apt-get >/dev/null || die "packages: this system has no apt-get; install the counterparts of: $*"
+  local as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    sudo -n true 2>/dev/null || die "Debian packages: these are missing, install them as root: apt-get install $*"
+    as_root=(sudo)
+  fi
+  echo "[setup] apt-get install $*"
+  # Quiet unless something goes wrong; the last line then says what.
+  local log; log=$(mktemp)
+  { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "$@"; } >"$log" 2>&1 ||
+    die "apt-get: could not install $* (is there a network?): $(tail -n 1 "$log")"
+  rm -f "$log"
+}
+
 # --- Debian packages: "what must be there" -> "the package that brings it" ---
 missing=()
 need_program() { command -v "$1" >/dev/null || missing+=("$2"); }
@@ -35,28 +51,13 @@ need_file /usr/include/CLI/CLI.hpp libcli11-dev
 need_file /usr/include/fmt/format.h libfmt-dev
 need_file /usr/include/gtest/gtest.h libgtest-dev
 need_file /usr/include/benchmark/benchmark.h libbenchmark-dev
-if [ ${#missing[@]} -gt 0 ]; then
-  as_root=()
-  if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null && sudo -n true 2>/dev/null ||
-      die "Debian packages: these are missing, install them as root: apt-get install ${missing[*]}"
-    as_root=(sudo)
-  fi
-  command -v apt-get >/dev/null || die "packages: this system has no apt-get; install the counterparts of: ${missing[*]}"
-  echo "[setup] apt-get install ${missing[*]}"
-  { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } ||
-    die "apt-get: could not install ${missing[*]} (is there a network?)"
-fi
+if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi
 
 # --- cargo: the machine's if recent enough for the crates, else Debian's ---
-cargo_minor() { cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p'; }
-minor=$(cargo_minor)
+minor=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p') || true
 if [ "${minor:-0}" -lt 89 ]; then
-  as_root=(); [ "$(id -u)" = 0 ] || as_root=(sudo)
-  echo "[setup] apt-get install cargo-web"
-  { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -y -qq --no-install-recommends cargo-web >/dev/null; } ||
-    die "cargo: expected 1.89 or newer, found ${minor:+1.}${minor:-none}, and Debian's cargo-web could not be installed"
+  echo "[setup] cargo: expected 1.89 or newer, found ${minor:+1.}${minor:-none}"
+  apt_install cargo-web
 fi
 
 # --- wheels: fetched by hash into the user's cache, unpacked from there ---
