@@ -1,6 +1,7 @@
 #include "mlx_lm/text/detokenizer.h"
 
 #include <array>
+#include <charconv>
 #include <optional>
 
 #include "mlx_lm/text/utf8.h"
@@ -77,14 +78,25 @@ class ByteLevelDetokenizer final : public Detokenizer {
   bool at_start_ = true;
 };
 
+// The byte that a token like <0x0A> stands for.
+std::optional<uint8_t> byte_of(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
+  uint8_t byte = 0;
+  const auto [rest, error] = std::from_chars(token.data() + 3, token.data() + 5, byte, 16);
+  return error == std::errc() && rest == token.data() + 5 ? std::optional(byte) : std::nullopt;
+}
+
 class SentencePieceDetokenizer final : public Detokenizer {
  public:
   SentencePieceDetokenizer(const Tokenizer& tokenizer, bool trim) : tokenizer_(tokenizer), at_start_(trim) {}
 
   void add_token(int id) override {
     const auto token = tokenizer_.id_to_token(id).value_or("");
-    const bool is_byte = token.size() == 6 && token.starts_with("<0x") && token.ends_with('>');
-    held_ += is_byte ? std::string(1, char(std::stoi(token.substr(3, 2), nullptr, 16))) : token;
+    if (const auto byte = byte_of(token)) {
+      held_ += char(*byte);
+    } else {
+      held_ += token;
+    }
     const auto text = readable();
     if (!text.ends_with(kReplacement)) flush(text);
   }
@@ -135,6 +147,8 @@ class LineDetokenizer final : public Detokenizer {
 
  private:
   void hand_out(const std::string& text) {
+    // A decoder may change what it has shown before; even then no character is cut.
+    while (shown_ < text.size() && (text[shown_] & 0xC0) == 0x80) ++shown_;
     if (text.size() <= shown_) return;
     ready_ += text.substr(shown_);
     shown_ = text.size();
