@@ -1,26 +1,30 @@
-# make generate PROMPT="..."   installs what is missing, builds, answers
-# make test                    the same, then runs every test
+# make generate PROMPT="..."   installs what is missing, builds the program, answers
+# make test                    the same for everything, then runs every test
 # make check                   formatting and the ranks of the folders
 PROMPT ?= What is the capital of France?
 JOBS   ?= $(shell nproc)
 
-SOURCES := $(shell find mlx_lm tests examples bench -name '*.h' -o -name '*.cpp')
+SOURCES = $(shell find mlx_lm tests examples bench -name '*.h' -o -name '*.cpp')
 
-.PHONY: generate test check setup build
-generate: build
+.PHONY: generate test check build configure setup
+generate: configure
+	@cmake --build --preset release -j $(JOBS) --target mlx_lm_program
 	@build/release/bin/mlx_lm generate --prompt "$(PROMPT)"
 
 test: build
-	@cd build/release && ctest --output-on-failure -j $(JOBS)
+	@ctest --preset release -j $(JOBS)
 
 check: setup
+	@scripts/setup.sh --check
 	@clang-format --dry-run -Werror $(SOURCES)
 	@cd rust && cargo fmt --check
 	@python3 cmake/check_ranks.py
 
-build: setup
-	@[ -e build/release/build.ninja ] || cmake --preset release
+build: configure
 	@cmake --build --preset release -j $(JOBS)
+
+configure: setup
+	@[ -e build/release/build.ninja ] || cmake --preset release
 
 setup:
 	@scripts/setup.sh

@@ -91,7 +91,10 @@ BENCHMARK(packed_product)
 // prompt, of which only the last row goes on to the vocabulary. tokens/s leaves out everything else.
 void model_products(benchmark::State& state) {
   const int n = state.range(0);
-  kernels::set_activations(state.range(1) == 32 ? kernels::Activations::float32 : kernels::Activations::int8);
+  const auto bits = state.range(1);
+  kernels::set_activations(bits == 8    ? kernels::Activations::int8
+                           : bits == 16 ? kernels::Activations::int16
+                                        : kernels::Activations::float32);
   std::vector<std::shared_ptr<const kernels::PackedMatrix>> matrices;
   std::vector<int> rows, cols;
   double bytes = 0, multiplications = 0;
@@ -114,9 +117,9 @@ void model_products(benchmark::State& state) {
   }
   count(state, bytes, multiplications);
   state.counters["tokens/s"] = benchmark::Counter(1. * n * state.iterations(), benchmark::Counter::kIsRate);
-  kernels::set_activations(kernels::Activations::int8);
+  kernels::set_activations(kernels::Activations::int16);
 }
-BENCHMARK(model_products)->ArgNames({"n", "bits"})->Args({1, 8})->Args({512, 8})->Args({512, 32})->UseRealTime();
+BENCHMARK(model_products)->ArgNames({"n", "bits"})->ArgsProduct({{1, 512}, {8, 16, 32}})->UseRealTime();
 
 // Arguments: rows, cols, n, type.
 void dense_product(benchmark::State& state) {

@@ -39,12 +39,12 @@ KVView RotatingKVCache::update(const mx::array& keys, const mx::array& values, i
 
 // Oldest row first, without the unused tail and without `surplus` rows after the pinned ones.
 void RotatingKVCache::order_and_cut(int surplus) {
+  const int held = capacity();  // of both buffers: capacity() itself changes with the first
   for (auto* buffer : {&*keys_, &*values_}) {
     auto ordered = *buffer;
-    if (next_ < offset_ && next_ != capacity()) {
-      ordered =
-          mx::concatenate({rows(ordered, 0, keep_), rows(ordered, next_, capacity()), rows(ordered, keep_, next_)}, 2);
-    } else if (next_ < capacity()) {
+    if (next_ < offset_ && next_ != held) {
+      ordered = mx::concatenate({rows(ordered, 0, keep_), rows(ordered, next_, held), rows(ordered, keep_, next_)}, 2);
+    } else if (next_ < held) {
       ordered = rows(ordered, 0, next_);
     }
     if (surplus > 0) {

@@ -62,6 +62,9 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
   cache::KVCaches own;
   if (!o.prompt_cache) own = model.make_cache(o.max_kv_size);
   cache::KVCaches& caches = o.prompt_cache ? *o.prompt_cache : own;
+  if (const auto layers = model.make_cache().size(); caches.size() != layers) {
+    fail<RequestError>("[generate] prompt_cache: expected {} layers, found {}", layers, caches.size());
+  }
   const int total = int(prompt.size());
   const auto report = [&](int processed) {
     if (o.prompt_progress_callback) o.prompt_progress_callback(processed, total);
@@ -83,6 +86,10 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
 
   auto current = step(to_tokens(prompt.data() + processed, 1), model, caches, o);
   mx::async_eval(current.token);
+  if (o.max_tokens == 0) {  // the prompt is wanted in the cache, and nothing more
+    mx::eval(current.token);
+    report(total);
+  }
   for (int n = 0; n != o.max_tokens; ++n) {
     auto next = step(mx::reshape(current.token, {1, 1}), model, caches, o);
     mx::async_eval(next.token);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "mlx_lm/kernels/kernels.h"
+#include "mlx_lm/kernels/table.h"
 
 namespace mlx_lm::kernels {
 
@@ -36,6 +37,18 @@ template <Type type>
   __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
   return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
+[[maybe_unused]] static inline int sum8(__m256i v) {
+  __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
+}
+
+[[maybe_unused]] static inline float max8(__m256 v) {
+  __m128 most = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  most = _mm_max_ps(most, _mm_movehl_ps(most, most));
+  return _mm_cvtss_f32(_mm_max_ss(most, _mm_movehdup_ps(most)));
 }
 
 // exp(x), with an error of about 1 ulp: x = n ln 2 + r, and a polynomial for exp(r) that cephes' expf uses.

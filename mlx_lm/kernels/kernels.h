@@ -16,10 +16,11 @@ constexpr size_t size_of(Type type) { return type == Type::f32 ? 4 : 2; }
 
 // What the products with quantized weights make of their float32 activations.
 enum class Activations {
-  int8,     // rounded to 8 bits by groups of 32: much faster, an error below that of 8-bit weights
+  int8,     // rounded to 8 bits by groups of 32: fastest for long prompts, with an error below that of 8-bit weights
+  int16,    // rounded to 16 bits by groups of 32: the error is that of float32 sums, for practical purposes
   float32,  // used as they are
 };
-// Set once, before the first product; int8 unless MLX_LM_ACTIVATIONS=float32. Threads: not while a product runs.
+// Set once, before the first product; int16 unless MLX_LM_ACTIVATIONS=int8|float32. Threads: not while a product runs.
 void set_activations(Activations activations);
 Activations activations();
 

@@ -43,33 +43,73 @@ class Memory {
   uint8_t* data_;
 };
 
-// Code c of a row in MLX's packing: a stream of bits, lowest first.
-uint32_t code_at(const uint32_t* row, int c, int bits) {
-  const size_t bit = static_cast<size_t>(c) * bits;
-  const int shift = bit % 32;
-  uint64_t word = row[bit / 32];
-  if (shift + bits > 32) word |= static_cast<uint64_t>(row[bit / 32 + 1]) << 32;
-  return static_cast<uint32_t>(word >> shift) & ((1u << bits) - 1);
+// 32 codes in MLX's packing: a stream of bits, lowest first, which for 32 codes fills whole words.
+template <int bits>
+void unpack_codes(const uint32_t* words, uint8_t* codes) {
+  for (int c = 0; c < kGroup; ++c) {
+    const int word = c * bits / 32, shift = c * bits % 32;
+    uint32_t code = words[word] >> shift;
+    if (shift + bits > 32) code |= words[word + 1] << (32 - shift);
+    codes[c] = static_cast<uint8_t>(code & ((1u << bits) - 1));
+  }
+}
+
+template <>
+void unpack_codes<8>(const uint32_t* words, uint8_t* codes) {
+  std::memcpy(codes, words, kGroup);
+}
+
+// 8 codes at a time, spread by halves: 32 bits over 64, each 16 over 32, each 8 over 16.
+template <>
+void unpack_codes<4>(const uint32_t* words, uint8_t* codes) {
+  for (int i = 0; i < kGroup / 8; ++i) {
+    uint64_t x = words[i];
+    x = (x | x << 16) & 0x0000ffff0000ffff;
+    x = (x | x << 8) & 0x00ff00ff00ff00ff;
+    x = (x | x << 4) & 0x0f0f0f0f0f0f0f0f;
+    std::memcpy(codes + 8 * i, &x, 8);
+  }
+}
+
+using UnpackCodes = void (*)(const uint32_t* words, uint8_t* codes);
+UnpackCodes unpack_codes_for(int bits) {
+  switch (bits) {
+    case 2:
+      return unpack_codes<2>;
+    case 3:
+      return unpack_codes<3>;
+    case 4:
+      return unpack_codes<4>;
+    case 5:
+      return unpack_codes<5>;
+    case 6:
+      return unpack_codes<6>;
+    default:
+      return unpack_codes<8>;
+  }
 }
 
 class Packed : public PackedMatrix {
  public:
   explicit Packed(const AffineSource& s) : memory_(view_of(s, nullptr).blocks() * view_of(s, nullptr).block_bytes()) {
     view_ = view_of(s, memory_.data());
-    parallel_pieces(view_.blocks(), 4, 8. * s.rows * s.cols, [&](int first, int last) {
-      for (int r = first * kBlock; r < std::min(s.rows, last * kBlock); ++r) pack_row(s, r);
+    parallel_pieces(view_.blocks(), 4, 4. * s.rows * s.cols, [&](int first, int last) {
+      for (int block = first; block < last; ++block) pack_block(s, block);
     });
   }
 
   void matmul(const float* x, int n, float* y) const override {
-    if (activations() == Activations::float32) {
-      const Table& t = table();
-      panel_matmul(view_.rows, view_.cols, x, n, y,
-                   [&](int block, int begin, int end, float* panel) { t.dequantize(view_, block, begin, end, panel); });
-      return;
+    const Table& t = table();
+    switch (activations()) {
+      case Activations::int8:
+        return multiply(t.int8, x, n, y);
+      case Activations::int16:
+        return multiply(t.int16, x, n, y);
+      case Activations::float32:
+        panel_matmul(view_.rows, view_.cols, x, n, y, [&](int block, int begin, int end, float* panel) {
+          t.dequantize(view_, block, begin, end, panel);
+        });
     }
-    const QuantizedRows rows = quantize(x, n);
-    n <= 4 ? few(rows, n, y) : many(rows, n, y);
   }
 
   void take_rows(const int32_t* ids, int n, float* out) const override {
@@ -85,7 +125,7 @@ class Packed : public PackedMatrix {
     return {.rows = s.rows, .cols = s.cols, .bits = s.bits, .group_size = s.group_size, .type = s.type, .data = data};
   }
 
-  // Where the scales of row r's group at column c lie, less 8 * kBlock... see PackedView.
+  // Where the group of row r's block at column c begins.
   size_t group_at(int r, int c) const {
     return r / kBlock * view_.block_bytes() + c / view_.group_size * view_.group_bytes();
   }
@@ -99,20 +139,33 @@ class Packed : public PackedMatrix {
            r % kBlock * 4 + k % 4;
   }
 
-  void pack_row(const AffineSource& s, int r) const {
-    const size_t groups = s.cols / s.group_size;
-    const uint32_t* codes = s.weight + static_cast<size_t>(r) * s.cols * s.bits / 32;
+  void pack_block(const AffineSource& s, int block) const {
+    const UnpackCodes unpack = unpack_codes_for(s.bits);
+    const int rows = std::min(kBlock, s.rows - block * kBlock);
     const size_t bytes = size_of(s.type);
-    for (int c = 0; c < s.cols; ++c) {
-      uint8_t* group = memory_.data() + group_at(r, c);
-      if (c % s.group_size == 0) {
-        const size_t from = (r * groups + c / s.group_size) * bytes;
-        std::memcpy(group + r % kBlock * bytes, static_cast<const char*>(s.scales) + from, bytes);
-        std::memcpy(group + (kBlock + r % kBlock) * bytes, static_cast<const char*>(s.biases) + from, bytes);
+    for (int c = 0; c < s.cols; c += kGroup) {
+      uint8_t* group = memory_.data() + group_at(block * kBlock, c);
+      uint8_t* pieces = group + 2 * kBlock * bytes + c % s.group_size / kGroup * view_.piece_bytes();
+      for (int r = 0; r < rows; ++r) {
+        const size_t row = static_cast<size_t>(block) * kBlock + r;
+        if (c % s.group_size == 0) {
+          const size_t from = (row * s.cols + c) / s.group_size * bytes;
+          std::memcpy(group + r * bytes, static_cast<const char*>(s.scales) + from, bytes);
+          std::memcpy(group + (kBlock + r) * bytes, static_cast<const char*>(s.biases) + from, bytes);
+        }
+        uint8_t codes[kGroup];
+        unpack(s.weight + (row * s.cols + c) / 32 * s.bits, codes);
+        for (int j = 0; j < (view_.nibbles() ? 4 : 8); ++j) {
+          uint32_t four;
+          std::memcpy(&four, codes + 4 * j, 4);
+          if (view_.nibbles()) {
+            uint32_t high;
+            std::memcpy(&high, codes + 4 * (j + 4), 4);
+            four |= high << 4;
+          }
+          std::memcpy(pieces + j * 32 + r * 4, &four, 4);
+        }
       }
-      int shift;
-      uint8_t& to = group[code_offset(r, c, shift)];
-      to = static_cast<uint8_t>(to | code_at(codes, c, s.bits) << shift);
     }
   }
 
@@ -129,42 +182,49 @@ class Packed : public PackedMatrix {
     }
   }
 
-  // x in 8 bits, in memory of this thread that lasts until its next product.
-  QuantizedRows quantize(const float* x, int n) const {
-    thread_local std::vector<int8_t> codes;
+  template <class Code>
+  void multiply(const PackedProducts<Code>& products, const float* x, int n, float* y) const {
+    const QuantizedRows<Code> rows = quantize(products, x, n);
+    n <= 4 ? few(products, rows, n, y) : many(products, rows, n, y);
+  }
+
+  // x as whole numbers, in memory of this thread that lasts until its next product.
+  template <class Code>
+  QuantizedRows<Code> quantize(const PackedProducts<Code>& products, const float* x, int n) const {
+    thread_local std::vector<Code> codes;
     thread_local std::vector<Factor> factors;
     const size_t cols = view_.cols, size = n * cols;
     if (codes.size() < size) codes.resize(size);
     if (factors.size() < size / kGroup) factors.resize(size / kGroup);
-    int8_t* const to = codes.data();  // not the thread_local names below: each thread has its own
+    Code* const to = codes.data();  // not the thread_local names below: each thread has its own
     Factor* const to_factors = factors.data();
-    const Table& t = table();
     parallel_pieces(n, 8, size / 4., [&](int first, int last) {
       for (size_t i = first; i < static_cast<size_t>(last); ++i) {
-        t.quantize(x + i * cols, view_.cols, to + i * cols, to_factors + i * (cols / kGroup));
+        products.quantize(x + i * cols, view_.cols, to + i * cols, to_factors + i * (cols / kGroup));
       }
     });
     return {to, to_factors, view_.cols};
   }
 
-  void few(const QuantizedRows& x, int n, float* y) const {
+  template <class Code>
+  void few(const PackedProducts<Code>& products, const QuantizedRows<Code>& x, int n, float* y) const {
     // Pieces long enough for the prefetcher, and many enough that the last one to finish is not waited for long.
     const size_t piece = std::clamp<size_t>(nbytes() / 16, 16 << 10, 128 << 10);
     const int blocks = static_cast<int>(std::max<size_t>(1, piece / view_.block_bytes()));
-    const Table& t = table();
     parallel_pieces(view_.blocks(), blocks, 1. * view_.rows * view_.cols,
-                    [&](int first, int last) { t.packed_few(view_, first, last, x, n, y); });
+                    [&](int first, int last) { products.few(view_, first, last, x, n, y); });
   }
 
-  void many(const QuantizedRows& x, int n, float* y) const {
+  template <class Code>
+  void many(const PackedProducts<Code>& products, const QuantizedRows<Code>& x, int n, float* y) const {
     // Activation rows that stay in the second-level cache while blocks of weights pass by.
-    const int together = std::clamp((256 << 10) / view_.cols, 32, 256) / 4 * 4;
+    const int fit = (256 << 10) / (view_.cols * static_cast<int>(sizeof(Code)));
+    const int together = std::clamp(fit, 32, 256) / 4 * 4;
     constexpr int kBlocks = 8;
     const int pieces = (view_.blocks() + kBlocks - 1) / kBlocks;
-    const Table& t = table();
     parallel((n + together - 1) / together * pieces, 1. * n * view_.rows * view_.cols, [&](int task) {
       const int i0 = task / pieces * together, first = task % pieces * kBlocks;
-      t.packed_many(view_, first, std::min(view_.blocks(), first + kBlocks), x.from(i0), std::min(together, n - i0),
+      products.many(view_, first, std::min(view_.blocks(), first + kBlocks), x.from(i0), std::min(together, n - i0),
                     y + static_cast<size_t>(i0) * view_.rows);
     });
   }
@@ -176,9 +236,10 @@ class Packed : public PackedMatrix {
 Activations activations_from_environment() {
   const char* text = std::getenv("MLX_LM_ACTIVATIONS");
   const std::string_view wanted = text == nullptr ? "" : text;
-  if (wanted.empty() || wanted == "int8") return Activations::int8;
+  if (wanted.empty() || wanted == "int16") return Activations::int16;
+  if (wanted == "int8") return Activations::int8;
   if (wanted == "float32") return Activations::float32;
-  fail<RequestError>("[cpu] MLX_LM_ACTIVATIONS: expected int8 or float32, found '{}'", wanted);
+  fail<RequestError>("[cpu] MLX_LM_ACTIVATIONS: expected int8, int16 or float32, found '{}'", wanted);
 }
 
 }  // namespace

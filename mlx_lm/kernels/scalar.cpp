@@ -1,6 +1,7 @@
 // The inner loops in plain C++: the meaning of all the others, and what a processor without AVX2 runs.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "mlx_lm/kernels/convert.h"
 #include "mlx_lm/kernels/table.h"
@@ -54,18 +55,27 @@ void panel_product(const float* panel, size_t panel_stride, int depth, const flo
   }
 }
 
-void quantize(const float* x, int cols, int8_t* codes, Factor* factors) {
+// Where column c of a group stands among the codes (QuantizedRows).
+template <class Code>
+constexpr int place(int c) {
+  constexpr int kOrder[] = {0, 2, 1, 3};
+  return sizeof(Code) == 1 ? c : c / 4 * 4 + kOrder[c % 4];
+}
+
+template <class Code>
+void quantize(const float* x, int cols, Code* codes, Factor* factors) {
+  constexpr float kMost = std::numeric_limits<Code>::max();
   for (int g = 0; g < cols / kGroup; ++g, x += kGroup, codes += kGroup) {
     float most = 0;
     for (int c = 0; c < kGroup; ++c) most = std::max(most, std::fabs(x[c]));
-    const float inverse = most > 0 ? 127 / most : 0;
+    const float inverse = most > 0 ? kMost / most : 0;
     int sum = 0;
     for (int c = 0; c < kGroup; ++c) {
-      const float code = std::nearbyint(std::fmin(std::fmax(x[c] * inverse, -127.f), 127.f));
-      codes[c] = static_cast<int8_t>(code);
-      sum += codes[c];
+      const auto code = static_cast<Code>(std::nearbyint(std::fmin(std::fmax(x[c] * inverse, -kMost), kMost)));
+      codes[place<Code>(c)] = code;
+      sum += code;
     }
-    const float scale = most / 127;
+    const float scale = most / kMost;
     factors[g] = {scale, scale * static_cast<float>(sum)};
   }
 }
@@ -82,7 +92,8 @@ void unpack(const PackedView& w, const uint8_t* from, uint8_t* codes) {
   }
 }
 
-void packed_few(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y) {
+template <class Code>
+void products(const PackedView& w, int first, int last, const QuantizedRows<Code>& x, int n, float* y) {
   constexpr int kMost = 4;  // activation rows per pass over the weights
   for (int i0 = 0; i0 < n; i0 += kMost) {
     const int count = std::min(kMost, n - i0);
@@ -95,13 +106,15 @@ void packed_few(const PackedView& w, int first, int last, const QuantizedRows& x
         uint8_t codes[256];
         unpack(w, packed, codes);
         for (int i = 0; i < count; ++i) {
-          const QuantizedRows row = x.from(i0 + i);
-          int products[kBlock] = {};
-          for (int j = 0; j < 256; ++j) products[j / 4 % kBlock] += codes[j] * row.codes[c + j / 32 * 4 + j % 4];
+          const QuantizedRows<Code> row = x.from(i0 + i);
+          int sums32[kBlock] = {};
+          for (int j = 0; j < 256; ++j) {
+            sums32[j / 4 % kBlock] += codes[j] * row.codes[c + place<Code>(j / 32 * 4 + j % 4)];
+          }
           const Factor factor = row.factors[c / kGroup];
           for (int r = 0; r < kBlock; ++r) {
             sums[i][r] += load_number(w.type, group, kBlock + r) * factor.sum;
-            sums[i][r] += static_cast<float>(products[r]) * (load_number(w.type, group, r) * factor.scale);
+            sums[i][r] += static_cast<float>(sums32[r]) * (load_number(w.type, group, r) * factor.scale);
           }
         }
       }
@@ -160,9 +173,8 @@ constinit const Table kScalar = {
     .weighted_sum = scalar::weighted_sum,
     .panel = scalar::panel,
     .panel_product = scalar::panel_product,
-    .quantize = scalar::quantize,
-    .packed_few = scalar::packed_few,
-    .packed_many = scalar::packed_few,
+    .int8 = {scalar::quantize<int8_t>, scalar::products<int8_t>, scalar::products<int8_t>},
+    .int16 = {scalar::quantize<int16_t>, scalar::products<int16_t>, scalar::products<int16_t>},
     .dequantize = scalar::dequantize,
     .exp_sum = scalar::exp_sum,
     .scale = scalar::scale,

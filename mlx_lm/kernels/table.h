@@ -44,17 +44,32 @@ struct PackedView {
   int blocks() const { return (rows + kBlock - 1) / kBlock; }
 };
 
-// Activations in 8 bits: x[i] = scale * code, |code| <= 127.
+// Activations as whole numbers: x[i] = scale * code, |code| <= 127 or 32767.
 struct Factor {
   float scale;
   float sum;  // of the group's rounded activations, scale * sum(codes): what a bias multiplies
 };
+// Code: int8_t, in order; or int16_t, where each 4 columns stand in the order 0, 2, 1, 3: the first two meet the even
+// bytes of a piece of PackedView, the others the odd ones.
+template <class Code>
 struct QuantizedRows {
-  const int8_t* codes = nullptr;    // (n, cols)
+  const Code* codes = nullptr;      // (n, cols)
   const Factor* factors = nullptr;  // (n, cols / 32)
   int cols = 0;
 
   QuantizedRows from(size_t row) const { return {codes + row * cols, factors + row * (cols / kGroup), cols}; }
+};
+
+// Products of a packed matrix with activations of one kind. All sums of 32 products are exact.
+template <class Code>
+struct PackedProducts {
+  // Rounds one row of cols activations; cols is a multiple of 32.
+  void (*quantize)(const float* x, int cols, Code* codes, Factor* factors);
+  // y[i][r] = w[r] . x[i] for the rows of blocks [first, last); y: (n, w.rows). For few activation rows: streams the
+  // weights once per 4 of them.
+  void (*few)(const PackedView& w, int first, int last, const QuantizedRows<Code>& x, int n, float* y);
+  // The same for many: unpacks each block once.
+  void (*many)(const PackedView& w, int first, int last, const QuantizedRows<Code>& x, int n, float* y);
 };
 
 // Sums of products are accumulated in one order whatever n is, so a row's result does not depend on its neighbours.
@@ -74,13 +89,8 @@ struct Table {
   void (*panel_product)(const float* panel, size_t panel_stride, int depth, const float* x, size_t x_stride, int n,
                         float* y, size_t y_stride, int rows, bool add);
 
-  // Rounds one row of cols activations; cols is a multiple of 32.
-  void (*quantize)(const float* x, int cols, int8_t* codes, Factor* factors);
-  // y[i][r] = w[r] . x[i] for the rows of blocks [first, last); y: (n, w.rows). For few activation rows: streams the
-  // weights once per 4 of them.
-  void (*packed_few)(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y);
-  // The same for many: unpacks each block once.
-  void (*packed_many)(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y);
+  PackedProducts<int8_t> int8;
+  PackedProducts<int16_t> int16;
   // Columns [begin, end), multiples of 32, of a block as a panel of stride 8.
   void (*dequantize)(const PackedView& w, int block, int begin, int end, float* panel);
 

@@ -21,18 +21,27 @@ void rms_norm(const float* x, const float* weight, int size, float eps, float* o
 void swiglu(const float* gate, const float* up, size_t n, float* out);
 
 // packed_avx2.cpp
-void quantize(const float* x, int cols, int8_t* codes, Factor* factors);
-void packed_few(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y);
-void packed_many(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y);
 void dequantize(const PackedView& w, int block, int begin, int end, float* panel);
+void quantize(const float* x, int cols, int8_t* codes, Factor* factors);
+void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+
+// packed_int16_avx2.cpp
+void quantize(const float* x, int cols, int16_t* codes, Factor* factors);
+void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 
 }  // namespace avx2
 
 namespace avx512 {
 
 // packed_avx512.cpp
-void packed_few(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y);
-void packed_many(const PackedView& w, int first, int last, const QuantizedRows& x, int n, float* y);
+void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+
+// packed_int16_avx512.cpp
+void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 
 }  // namespace avx512
 }  // namespace mlx_lm::kernels

@@ -18,9 +18,13 @@ DecoderConfig::DecoderConfig(const ConfigReader& c, const Defaults& defaults)
     fail<ConfigError>("[config] {}: num_key_value_heads: expected a divisor of {} heads, found {}", c.where(),
                       num_attention_heads, num_key_value_heads);
   }
-  if (int64_t(num_attention_heads) * head_dim > ConfigReader::kMaxSize) {
-    fail<ConfigError>("[config] {}: head_dim: expected at most {} for {} heads, found {}", c.where(),
+  // Also where it was not given: fewer hidden numbers than heads leave none for a head.
+  if (head_dim < 1 || int64_t(num_attention_heads) * head_dim > ConfigReader::kMaxSize) {
+    fail<ConfigError>("[config] {}: head_dim: expected from 1 to {} for {} heads, found {}", c.where(),
                       ConfigReader::kMaxSize / num_attention_heads, num_attention_heads, head_dim);
+  }
+  if (rms_norm_eps < 0) {
+    fail<ConfigError>("[config] {}: rms_norm_eps: expected at least 0, found {}", c.where(), rms_norm_eps);
   }
   for (const char* key : {"rope_parameters", "rope_scaling"}) {
     if (c.has(key)) rope_scaling = c.sub(key);

@@ -111,7 +111,7 @@ std::vector<float> proportional(const Rope::Options& o, const ConfigReader& c) {
 Rope::Rope(const Options& o, const std::optional<ConfigReader>& scaling)
     : max_position_embeddings_(o.max_position_embeddings) {
   if (o.dims < 2 || o.dims % 2 != 0) fail<ConfigError>("[config] rope: expected an even head size, found {}", o.dims);
-  if (o.base <= 1) fail<ConfigError>("[config] rope_theta: expected a number above 1, found {}", o.base);
+  if (!(o.base > 1)) fail<ConfigError>("[config] rope_theta: expected a number above 1, found {}", o.base);
   ops::Rope::Options rope;
   rope.dims = o.dims;
   rope.traditional = o.traditional;

@@ -44,7 +44,7 @@ class Matrix {
   std::shared_ptr<const Form> form_;
 };
 
-// x times the transpose of w. Shapes: (..., cols) -> (..., rows). The result has x's type.
+// x times the transpose of w. Shapes: (..., cols) -> (..., rows). The result is float32 on the CPU, else of x's type.
 mx::array matmul(const mx::array& x, const Matrix& w);
 
 // Rows of w by number, dequantized. Shapes: ids (...) int32 -> (..., cols).

@@ -1,5 +1,6 @@
 // The steps of a transformer that have a kernel of their own: on the CPU ours (kernels/), elsewhere MLX's.
-// Every function here is lazy, like MLX's own. Shape letters: docs/shapes.md.
+// Every function here is lazy, like MLX's own, and gives float32 by the kernels, its input's type by MLX.
+// Shape letters: docs/shapes.md.
 #pragma once
 
 #include <memory>
@@ -63,7 +64,7 @@ struct Span {
 };
 
 // Softmax attention, grouped-query (H a multiple of K), scores multiplied by scale. Softmax in float32.
-// Shapes: q (B, L, H, D); keys, values (B, K, C, D) with C >= span.length -> (B, L, H, D), q's type.
+// Shapes: q (B, L, H, D); keys, values (B, K, C, D) with C >= span.length -> (B, L, H, D).
 mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale);
 
 }  // namespace mlx_lm::ops

@@ -89,14 +89,15 @@ mx::array apply_xtc(const mx::array& logprobs, float probability, float threshol
   const auto infinity = mx::array(std::numeric_limits<float>::infinity(), probs.dtype());
   const auto likely = mx::where(mx::greater(probs, mx::array(threshold, probs.dtype())), probs, infinity);
   auto drop = mx::greater(probs, mx::min(likely, -1, true));
-  // MLX does not check indices, and an end token may be any number that a user or a configuration names.
-  std::vector<int> spared_tokens;
-  std::ranges::copy_if(special_tokens, std::back_inserter(spared_tokens),
-                       [size = logprobs.shape(-1)](int id) { return id >= 0 && id < size; });
-  if (!spared_tokens.empty()) {
+  // A configuration may name end tokens that the model does not have; MLX checks no index.
+  std::vector<int> known;
+  for (int id : special_tokens) {
+    if (id >= 0 && id < logprobs.shape(-1)) known.push_back(id);
+  }
+  if (!known.empty()) {
     mx::Shape one(logprobs.ndim(), 1);
-    one.back() = int(spared_tokens.size());
-    auto ids = mx::reshape(mx::array(spared_tokens.begin(), {one.back()}, mx::int32), one);
+    one.back() = int(known.size());
+    auto ids = mx::reshape(mx::array(known.begin(), {one.back()}, mx::int32), one);
     auto shape = logprobs.shape();
     shape.back() = one.back();
     drop = mx::put_along_axis(drop, mx::broadcast_to(ids, shape), mx::array(false), -1);

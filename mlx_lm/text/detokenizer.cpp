@@ -78,16 +78,25 @@ class ByteLevelDetokenizer final : public Detokenizer {
   bool at_start_ = true;
 };
 
+// The byte that a token like <0x0A> stands for.
+std::optional<uint8_t> byte_of(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
+  uint8_t byte = 0;
+  const auto [rest, error] = std::from_chars(token.data() + 3, token.data() + 5, byte, 16);
+  return error == std::errc() && rest == token.data() + 5 ? std::optional(byte) : std::nullopt;
+}
+
 class SentencePieceDetokenizer final : public Detokenizer {
  public:
   SentencePieceDetokenizer(const Tokenizer& tokenizer, bool trim) : tokenizer_(tokenizer), at_start_(trim) {}
 
   void add_token(int id) override {
     const auto token = tokenizer_.id_to_token(id).value_or("");
-    unsigned byte = 0;
-    const bool framed = token.size() == 6 && token.starts_with("<0x") && token.ends_with('>');
-    const bool is_byte = framed && std::from_chars(&token[3], &token[5], byte, 16).ptr == &token[5];
-    held_ += is_byte ? std::string(1, char(byte)) : token;
+    if (const auto byte = byte_of(token)) {
+      held_ += char(*byte);
+    } else {
+      held_ += token;
+    }
     const auto text = readable();
     if (!text.ends_with(kReplacement)) flush(text);
   }
@@ -138,6 +147,8 @@ class LineDetokenizer final : public Detokenizer {
 
  private:
   void hand_out(const std::string& text) {
+    // A decoder may change what it has shown before; even then no character is cut.
+    while (shown_ < text.size() && (text[shown_] & 0xC0) == 0x80) ++shown_;
     if (text.size() <= shown_) return;
     ready_ += text.substr(shown_);
     shown_ = text.size();

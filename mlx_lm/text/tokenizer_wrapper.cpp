@@ -1,5 +1,6 @@
 #include "mlx_lm/text/tokenizer_wrapper.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "mlx_lm/base/error.h"
@@ -39,19 +40,35 @@ std::string template_of(const json& config, const std::string& where) {
                     where);
 }
 
-// What the template wrote after the last message's own text, cut off. Source: transformers, render_jinja_template.
-std::string open_final_message(std::string rendered, const json& messages) {
-  const auto& content = messages.back().value("content", json());
-  const std::string message = content.is_string() ? content.get<std::string>() : "";
-  const auto start = message.find_first_not_of(" \t\r\n"), end = message.find_last_not_of(" \t\r\n");
-  const auto stripped = start == message.npos ? "" : message.substr(start, end - start + 1);
-  const auto at = rendered.rfind(stripped);
-  if (at == rendered.npos) {
-    fail<RequestError>("[tokenizer] the chat template changes the last message, so it cannot be continued");
+// Marks the end of the last message's text, so that it is found again in what the template writes.
+// Source: transformers 5, render_jinja_template.
+constexpr std::string_view kTag = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+json tagged(json messages) {
+  auto& last = messages.back();
+  auto* content = last.is_object() && last.contains("content") ? &last["content"] : nullptr;
+  if (content && content->is_array()) {
+    const auto block = std::find_if(content->rbegin(), content->rend(),
+                                    [](const json& b) { return b.is_object() && b.contains("text"); });
+    content = block == content->rend() ? nullptr : &(*block)["text"];
   }
-  // A template that trims messages leaves nothing of the white space at their end.
-  const auto full = rendered.rfind(message);
-  return rendered.substr(0, full == rendered.npos ? at + stripped.size() : full + message.size());
+  if (!content || !content->is_string()) {
+    fail<RequestError>("[tokenizer] messages: expected a text to continue in the last one, found none");
+  }
+  content->get_ref<std::string&>() += kTag;
+  return messages;
+}
+
+std::string before_tag(std::string rendered) {
+  const auto end = rendered.rfind(kTag.substr(0, kTag.size() - 1));
+  if (end == rendered.npos) {
+    fail<RequestError>("[tokenizer] the chat template leaves out the last message, so it cannot be continued");
+  }
+  const bool trimmed = !std::string_view(rendered).substr(end).starts_with(kTag);
+  rendered.resize(end);
+  // A template that trims messages leaves no white space at their end.
+  if (trimmed) rendered.resize(rendered.find_last_not_of(" \t\r\n") + 1);
+  return rendered;
 }
 
 }  // namespace
@@ -94,7 +111,10 @@ std::string TokenizerWrapper::apply_chat_template(const json& messages, const Ch
   if (!messages.is_array() || messages.empty())
     fail<RequestError>("[tokenizer] messages: expected at least one, found none");
   auto context = special_tokens_;
-  context["messages"] = messages;
+  if (options.continue_final_message && options.add_generation_prompt) {
+    fail<RequestError>("[tokenizer] continue_final_message: expected without add_generation_prompt, found both");
+  }
+  context["messages"] = options.continue_final_message ? tagged(messages) : messages;
   context["tools"] = options.tools;
   context["documents"] = nullptr;
   context["add_generation_prompt"] = options.add_generation_prompt;
@@ -106,7 +126,7 @@ std::string TokenizerWrapper::apply_chat_template(const json& messages, const Ch
     fail<RequestError>("[tokenizer] messages: expected UTF-8, found other bytes");
   }
   auto rendered = ChatTemplate(template_source_, where_).render_json(variables);
-  return options.continue_final_message ? open_final_message(std::move(rendered), messages) : rendered;
+  return options.continue_final_message ? before_tag(std::move(rendered)) : rendered;
 }
 
 void TokenizerWrapper::add_eos_token(const std::string& token) {

@@ -37,7 +37,7 @@ class TokenizerWrapper {
 
   struct ChatOptions {
     bool add_generation_prompt = true;                // end with the marker of the assistant's turn
-    bool continue_final_message = false;              // leave the last message open instead
+    bool continue_final_message = false;              // leave the last message open instead; not with the above
     nlohmann::json tools = nullptr;                   // a list of JSON schemas, or null
     nlohmann::json extra = nlohmann::json::object();  // more variables for the template
   };

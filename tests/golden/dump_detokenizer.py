@@ -5,8 +5,9 @@ Needs: pip install mlx-lm mlx-cpu
 
   dump_detokenizer.py MODEL_FOLDER [OUT.json]        default: detokenizer.json beside this script
 
-MODEL_FOLDER holds SmolLM2's tokenizer (byte-level BPE). Each entry: the text, its ids, "segments": what last_segment
-gives after each id and, as one more, after finalize(); "decoded": what the tokenizer makes of all the ids at once.
+MODEL_FOLDER holds SmolLM2's tokenizer (byte-level BPE). "tokens": [id, piece] of each token that occurs. Each of
+"texts": the text, its ids, "segments": what last_segment gives after each id and, as one more, after finalize();
+"decoded": what the tokenizer makes of all the ids at once.
 """
 import json
 import pathlib
@@ -58,7 +59,10 @@ def main():
     cases.append(("<|im_start|>assistant\nHi there<|im_end|>", tokenizer.encode("<|im_start|>assistant\nHi there<|im_end|>")))
     entries = [{"text": t, "ids": ids, "segments": stream(detokenizer, ids), "decoded": tokenizer.decode(ids)}
                for t, ids in cases]
-    out.write_text("[\n" + ",\n".join(json.dumps(e, separators=(",", ":")) for e in entries) + "\n]\n")
+    used = sorted({i for e in entries for i in e["ids"]})
+    compact = lambda v: json.dumps(v, separators=(",", ":"))
+    tokens = compact(list(zip(used, tokenizer.convert_ids_to_tokens(used))))
+    out.write_text('{"tokens": ' + tokens + ',\n"texts": [\n' + ",\n".join(map(compact, entries)) + "\n]}\n")
 
 
 if __name__ == "__main__":

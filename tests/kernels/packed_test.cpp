@@ -56,13 +56,13 @@ struct Quantized {
   Stored scales, biases;
 };
 
-// What 8-bit activations make of x, computed apart from the kernels.
-std::vector<float> rounded(std::vector<float> x) {
+// What activations of `most_code` and less make of x, computed apart from the kernels.
+std::vector<float> rounded(std::vector<float> x, float most_code = 127) {
   for (size_t g = 0; g < x.size(); g += 32) {
     float most = 0;
     for (size_t i = g; i < g + 32; ++i) most = std::max(most, std::fabs(x[i]));
     for (size_t i = g; i < g + 32; ++i) {
-      x[i] = most > 0 ? std::nearbyint(x[i] * (127 / most)) * (most / 127) : 0;
+      x[i] = most > 0 ? std::nearbyint(x[i] * (most_code / most)) * (most / most_code) : 0;
     }
   }
   return x;
@@ -101,11 +101,16 @@ TEST(Packed, EveryKind) {
           SCOPED_TRACE(n);
           const auto x = random_numbers(static_cast<size_t>(n) * cols, n);
           const auto exact = q.product(x, n), of_rounded = q.product(rounded(x), n);
+          const auto of_rounded16 = q.product(rounded(x, 32767), n);
           under_every_set([&] {
             const auto matrix = pack(q.source());
             {
               Activated mode(Activations::float32);
               expect_near(run(*matrix, x, n, rows), exact, 1e-5 * (1 + largest(exact)));
+            }
+            {
+              Activated mode(Activations::int16);
+              expect_near(run(*matrix, x, n, rows), of_rounded16, 1e-5 * (1 + largest(exact)));
             }
             Activated mode(Activations::int8);
             expect_near(run(*matrix, x, n, rows), of_rounded, 1e-5 * (1 + largest(exact)));
@@ -125,9 +130,13 @@ TEST(Packed, LongRowsAndManyBlocks) {
     const auto exact = q.product(x, n), of_rounded = q.product(rounded(x), n);
     under_every_set([&] {
       const auto matrix = pack(q.source());
-      expect_near(run(*matrix, x, n, q.rows), of_rounded, 1e-5 * (1 + largest(exact)));
-      Activated mode(Activations::float32);
-      expect_near(run(*matrix, x, n, q.rows), exact, 1e-5 * (1 + largest(exact)));
+      for (auto [mode, expected] : {std::pair(Activations::int8, &of_rounded), std::pair(Activations::int16, &exact),
+                                    std::pair(Activations::float32, &exact)}) {
+        Activated activated(mode);
+        // 16 bits: half a step of 1/32767 per product, of random sign.
+        expect_near(run(*matrix, x, n, q.rows), *expected,
+                    (mode == Activations::int16 ? 2e-5 : 1e-5) * (1 + largest(exact)));
+      }
     });
   }
 }
@@ -140,9 +149,12 @@ TEST(Packed, LargestActivationsDoNotOverflow) {
       const auto exact = q.product(x, 5);
       under_every_set([&] {
         const auto matrix = pack(q.source());
-        for (int n : {1, 5}) {
-          const std::vector<double> expected(exact.begin(), exact.begin() + n * 9);
-          expect_near(run(*matrix, x, n, 9), expected, 1e-5 * (1 + largest(exact)));
+        for (auto mode : {Activations::int8, Activations::int16}) {
+          Activated activated(mode);
+          for (int n : {1, 5}) {
+            const std::vector<double> expected(exact.begin(), exact.begin() + n * 9);
+            expect_near(run(*matrix, x, n, 9), expected, 1e-5 * (1 + largest(exact)));
+          }
         }
       });
     }
@@ -153,7 +165,7 @@ TEST(Packed, ARowDoesNotDependOnItsNeighbours) {
   for (int bits : {4, 5, 6, 8}) {
     const Quantized q(40, 320, bits, 64, Type::bf16);
     const auto x = random_numbers(static_cast<size_t>(23) * q.cols, 4);
-    for (auto mode : {Activations::int8, Activations::float32}) {
+    for (auto mode : {Activations::int8, Activations::int16, Activations::float32}) {
       Activated activated(mode);
       under_every_set([&] {
         const auto matrix = pack(q.source());
@@ -170,7 +182,7 @@ TEST(Packed, ARowDoesNotDependOnItsNeighbours) {
 TEST(Packed, AnyNumberOfThreads) {
   const Quantized q(333, 512, 4, 32, Type::f16);
   const auto x = random_numbers(static_cast<size_t>(300) * q.cols, 5);
-  for (auto mode : {Activations::int8, Activations::float32}) {
+  for (auto mode : {Activations::int8, Activations::int16, Activations::float32}) {
     Activated activated(mode);
     for (int n : {1, 300}) {
       expect_same_for_any_threads([&] { return run(*pack(q.source()), x, n, q.rows); });
@@ -197,12 +209,15 @@ TEST(Packed, TakesRows) {
 TEST(Packed, ZeroAndHugeActivations) {
   const Quantized q(8, 64, 4, 32, Type::f16);
   std::vector<float> x(64, 0.f);
-  under_every_set([&] {
-    expect_near(run(*pack(q.source()), x, 1, 8), std::vector<double>(8), 0);
-    std::vector<float> huge = x;
-    huge[3] = 1e30f;
-    expect_near(run(*pack(q.source()), huge, 1, 8), q.product(huge, 1), 1e24);
-  });
+  for (auto mode : {Activations::int8, Activations::int16}) {
+    Activated activated(mode);
+    under_every_set([&] {
+      expect_near(run(*pack(q.source()), x, 1, 8), std::vector<double>(8), 0);
+      std::vector<float> huge = x;
+      huge[3] = 1e30f;
+      expect_near(run(*pack(q.source()), huge, 1, 8), q.product(huge, 1), 1e24);
+    });
+  }
 }
 
 TEST(Packed, BadShapes) {

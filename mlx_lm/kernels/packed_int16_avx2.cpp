@@ -1,0 +1,113 @@
+// AVX2: products of quantized weights and 16-bit activations. vpmaddwd multiplies 16 codes by 16 activations and adds
+// pairs into 32 bits: 32 products of at most 255 * 32767 fit, so every sum of 32 products is exact.
+#if defined(__x86_64__)
+#include "mlx_lm/kernels/packed_avx2.h"
+#include "mlx_lm/kernels/x86.h"
+
+namespace mlx_lm::kernels {
+namespace {
+
+template <bool nibbles>
+struct Int16 {
+  using Code = int16_t;
+  static constexpr int kVectors = 16;
+  static constexpr size_t kPackedBytes = nibbles ? 128 : 256;
+  static constexpr int kDepth = 512;
+
+  // The codes of 8 rows by 32 columns in 16 bits: vector p holds two columns of each row, in the order of the
+  // activations.
+  static void unpack(const uint8_t* from, __m256i* codes) {
+    const __m256i* packed = reinterpret_cast<const __m256i*>(from);
+    if constexpr (nibbles) {
+      const __m256i low = _mm256_set1_epi16(15);
+      for (int j = 0; j < 4; ++j) {
+        const __m256i four = _mm256_load_si256(packed + j);
+        codes[2 * j] = _mm256_and_si256(four, low);
+        codes[2 * j + 1] = _mm256_and_si256(_mm256_srli_epi16(four, 8), low);
+        codes[2 * j + 8] = _mm256_and_si256(_mm256_srli_epi16(four, 4), low);
+        codes[2 * j + 9] = _mm256_srli_epi16(four, 12);
+      }
+    } else {
+      const __m256i low = _mm256_set1_epi16(255);
+      for (int j = 0; j < 8; ++j) {
+        const __m256i two = _mm256_load_si256(packed + j);
+        codes[2 * j] = _mm256_and_si256(two, low);
+        codes[2 * j + 1] = _mm256_srli_epi16(two, 8);
+      }
+    }
+  }
+
+  static __m256 shifted(__m256 bias, __m256) { return bias; }
+
+  // 8 sums of 32 products.
+  static __m256i dot32(const __m256i* codes, const int16_t* x) {
+    __m256i even = _mm256_madd_epi16(codes[0], broadcast_bytes(x));
+    __m256i odd = _mm256_madd_epi16(codes[1], broadcast_bytes(x + 2));
+    for (int p = 2; p < kVectors; p += 2) {
+      even = _mm256_add_epi32(even, _mm256_madd_epi16(codes[p], broadcast_bytes(x + 2 * p)));
+      odd = _mm256_add_epi32(odd, _mm256_madd_epi16(codes[p + 1], broadcast_bytes(x + 2 * p + 2)));
+    }
+    return _mm256_add_epi32(even, odd);
+  }
+
+  // sums[i][b] = 8 sums of 32 products of block b and activation row i.
+  template <int count>
+  static void dot32_tile(const __m256i* codes, const int16_t* x, size_t x_stride, __m256i (*sums)[kTogether]) {
+#pragma GCC unroll 16
+    for (int p = 0; p < kVectors; ++p) {
+      __m256i w[kTogether];
+      for (int b = 0; b < kTogether; ++b) w[b] = codes[kTogether * p + b];
+      for (int i = 0; i < count; ++i) {
+        const __m256i two = broadcast_bytes(x + i * x_stride + 2 * p);
+        for (int b = 0; b < kTogether; ++b) {
+          const __m256i product = _mm256_madd_epi16(w[b], two);
+          sums[i][b] = p == 0 ? product : _mm256_add_epi32(sums[i][b], product);
+          keep(sums[i][b]);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace
+
+namespace avx2 {
+
+void quantize(const float* x, int cols, int16_t* codes, Factor* factors) {
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  const __m256 top = _mm256_set1_ps(32767.f), bottom = _mm256_set1_ps(-32767.f);
+  for (int g = 0; g < cols / kGroup; ++g, x += kGroup, codes += kGroup) {
+    __m256 v[4];
+    for (int k = 0; k < 4; ++k) v[k] = _mm256_loadu_ps(x + 8 * k);
+    const __m256 high = _mm256_max_ps(_mm256_max_ps(_mm256_and_ps(v[0], magnitude), _mm256_and_ps(v[1], magnitude)),
+                                      _mm256_max_ps(_mm256_and_ps(v[2], magnitude), _mm256_and_ps(v[3], magnitude)));
+    const float most = max8(high);
+    const __m256 inverse = _mm256_set1_ps(most > 0 ? 32767 / most : 0);
+    __m256i n[4];
+    for (int k = 0; k < 4; ++k) {
+      v[k] = _mm256_min_ps(_mm256_max_ps(_mm256_mul_ps(v[k], inverse), bottom), top);
+      n[k] = _mm256_cvtps_epi32(v[k]);
+    }
+    const int sum = sum8(_mm256_add_epi32(_mm256_add_epi32(n[0], n[1]), _mm256_add_epi32(n[2], n[3])));
+    for (int k = 0; k < 4; k += 2) {
+      // The pack works in each half on its own: the first permutation mends that, the shuffles make 0, 2, 1, 3.
+      const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(n[k], n[k + 1]), 0xd8);
+      const __m256i order = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xd8), 0xd8);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 8 * k), order);
+    }
+    const float scale = most / 32767;
+    factors[g] = {scale, scale * static_cast<float>(sum)};
+  }
+}
+
+void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y) {
+  (w.nibbles() ? packed_few_of<Int16<true>> : packed_few_of<Int16<false>>)(w, first, last, x, n, y);
+}
+
+void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y) {
+  (w.nibbles() ? packed_many_of<Int16<true>> : packed_many_of<Int16<false>>)(w, first, last, x, n, y);
+}
+
+}  // namespace avx2
+}  // namespace mlx_lm::kernels
+#endif

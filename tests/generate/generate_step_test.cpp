@@ -1,0 +1,209 @@
+#include "mlx_lm/generate/generate_step.h"
+
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+#include "mlx_lm/base/error.h"
+
+#include "tests/models/golden_case.h"
+
+namespace mlx_lm {
+namespace {
+
+using Progress = std::vector<std::pair<int, int>>;
+
+class GenerateStep : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    golden_ = new GoldenCase("llama_basic");
+    model_ = golden_->make().release();
+  }
+  static void TearDownTestSuite() {
+    delete model_;
+    delete golden_;
+  }
+
+  static std::vector<int> prompt() { return golden_->expected["prompt"]; }
+  static std::vector<int> greedy() { return golden_->expected["exact"]["greedy"]; }
+
+  static std::vector<int> tokens(std::vector<int> prompt, StepOptions options) {
+    std::vector<int> out;
+    for (auto& step : generate_step(std::move(prompt), *model_, std::move(options))) out.push_back(step.token);
+    return out;
+  }
+
+  static inline GoldenCase* golden_;
+  static inline models::LanguageModel* model_;
+};
+
+TEST_F(GenerateStep, makes_what_mlx_lm_makes) {
+  EXPECT_EQ(tokens(prompt(), {.max_tokens = int(greedy().size())}), greedy());
+}
+
+TEST_F(GenerateStep, does_not_depend_on_how_the_prompt_is_cut) {
+  for (int size : {1, 2, 7, 18, 19, 20, 1000}) {
+    EXPECT_EQ(tokens(prompt(), {.max_tokens = 8, .prefill_step_size = size}), greedy()) << size;
+  }
+}
+
+TEST_F(GenerateStep, tells_its_progress) {
+  const auto progress = [&](std::vector<int> prompt, int size, int max_tokens = 2) {
+    Progress told;
+    tokens(std::move(prompt), {.max_tokens = max_tokens,
+                               .prefill_step_size = size,
+                               .prompt_progress_callback = [&](int n, int total) { told.emplace_back(n, total); }});
+    return told;
+  };
+  EXPECT_EQ(progress(prompt(), 8), (Progress{{0, 20}, {8, 20}, {16, 20}, {19, 20}, {20, 20}}));
+  EXPECT_EQ(progress(prompt(), 100), (Progress{{0, 20}, {19, 20}, {20, 20}}));
+  EXPECT_EQ(progress({5}, 8), (Progress{{0, 1}, {1, 1}}));
+  EXPECT_EQ(progress({5, 6}, 8, 0), (Progress{{0, 2}, {1, 2}, {2, 2}})) << "no token, the whole prompt";
+}
+
+TEST_F(GenerateStep, makes_as_many_tokens_as_wanted) {
+  for (int n : {0, 1, 3, 300}) EXPECT_EQ(tokens(prompt(), {.max_tokens = n}).size(), size_t(n));
+  int made = 0;
+  for (auto& step : generate_step(prompt(), *model_, {.max_tokens = -1})) {
+    if (made < 8) {
+      EXPECT_EQ(step.token, greedy()[made]);
+    }
+    if (++made == 400) break;
+  }
+  EXPECT_EQ(made, 400);
+}
+
+TEST_F(GenerateStep, gives_log_probabilities) {
+  for (auto& step : generate_step(prompt(), *model_, {.max_tokens = 3})) {
+    auto p = step.logprobs;
+    ASSERT_EQ(p.shape(), mx::Shape{96});
+    EXPECT_NEAR(mx::sum(mx::exp(p)).item<float>(), 1, 1e-4);
+    EXPECT_EQ(int(mx::argmax(p).item<uint32_t>()), step.token);
+  }
+  // Those of the first token, against mlx-lm's logits.
+  const auto logits = golden_->expected["exact"]["last"].get<std::vector<float>>();
+  auto wanted = mx::array(logits.begin(), {96}, mx::float32);
+  wanted = wanted - mx::logsumexp(wanted);
+  auto steps = generate_step(prompt(), *model_, {.max_tokens = 1});
+  EXPECT_LT(mx::max(mx::abs(steps.begin()->logprobs - wanted)).item<float>(), 1e-4);
+}
+
+TEST_F(GenerateStep, asks_the_sampler) {
+  const auto least = [&](const mx::array& logprobs) {
+    EXPECT_EQ(logprobs.shape(), (mx::Shape{1, 96}));
+    EXPECT_NEAR(mx::sum(mx::exp(logprobs)).item<float>(), 1, 1e-4);
+    return mx::argmin(logprobs, -1);
+  };
+  for (auto& step : generate_step(prompt(), *model_, {.max_tokens = 4, .sampler = least})) {
+    EXPECT_EQ(int(mx::argmin(step.logprobs).item<uint32_t>()), step.token);
+  }
+  EXPECT_EQ(tokens(prompt(), {.max_tokens = 8, .sampler = sample::make_sampler({.temp = 0})}), greedy());
+  const auto fails = [](const mx::array&) -> mx::array { fail<RequestError>("[test] the sampler's own"); };
+  EXPECT_THROW(tokens(prompt(), {.sampler = fails}), RequestError);
+}
+
+TEST_F(GenerateStep, continues_a_cache_in_place) {
+  auto all = prompt();
+  for (size_t cut : {1u, 7u, 19u}) {
+    auto caches = model_->make_cache();
+    tokens({all.begin(), all.begin() + long(cut)}, {.max_tokens = 0, .prompt_cache = &caches});
+    EXPECT_EQ(caches[0]->offset(), int(cut));
+    EXPECT_EQ(tokens({all.begin() + long(cut), all.end()}, {.max_tokens = 8, .prompt_cache = &caches}), greedy())
+        << cut;
+  }
+}
+
+TEST_F(GenerateStep, leaves_every_token_that_it_gave_in_the_cache) {
+  for (size_t n : {1u, 5u}) {
+    auto caches = model_->make_cache();
+    const auto made = tokens(prompt(), {.max_tokens = int(n), .prompt_cache = &caches});
+    for (const auto& cache : caches) EXPECT_EQ(cache->offset(), int(prompt().size() + n));
+    // So a new turn goes on from there: one more token of the text, as if it had come with the prompt.
+    auto text = prompt();
+    text.insert(text.end(), made.begin(), made.end());
+    text.push_back(3);
+    EXPECT_EQ(tokens({3}, {.max_tokens = 5, .prompt_cache = &caches}), tokens(text, {.max_tokens = 5})) << n;
+  }
+  // The same for a loop that is left.
+  auto caches = model_->make_cache();
+  int n = 0;
+  for (auto& step : generate_step(prompt(), *model_, {.prompt_cache = &caches})) {
+    EXPECT_EQ(step.token, greedy()[n]);
+    if (++n == 3) break;
+  }
+  EXPECT_EQ(caches[0]->offset(), 23);
+}
+
+TEST_F(GenerateStep, bounds_its_own_cache) {
+  const GoldenCase bounded("qwen3_max_kv_size");
+  const auto model = bounded.make();
+  const auto wanted = bounded.expected["exact"]["greedy"].get<std::vector<int>>();
+  for (int size : {3, 2048}) {
+    std::vector<int> made;
+    for (auto& step : generate_step(bounded.expected["prompt"], *model,
+                                    {.max_tokens = int(wanted.size()),
+                                    .max_kv_size = bounded.expected["max_kv_size"],
+                                    .prefill_step_size = size})) {
+      made.push_back(step.token);
+    }
+    if (size == 2048) {
+      EXPECT_EQ(made, wanted);
+    } else {
+      EXPECT_EQ(made.size(), wanted.size()) << "what the prompt's pieces saw was another, bounded text";
+    }
+  }
+  EXPECT_THROW(tokens(prompt(), {.max_kv_size = 4}), RequestError);
+}
+
+TEST_F(GenerateStep, stops_when_told) {
+  std::stop_source before;
+  before.request_stop();
+  EXPECT_TRUE(tokens(prompt(), {.stop = before.get_token()}).empty());
+
+  std::stop_source during;
+  auto caches = model_->make_cache();
+  const auto made = tokens(prompt(), {.prefill_step_size = 4,
+                                      .prompt_cache = &caches,
+                                      .prompt_progress_callback =
+                                          [&](int n, int) {
+                                            if (n == 8) during.request_stop();
+                                          },
+                                      .stop = during.get_token()});
+  EXPECT_TRUE(made.empty());
+  EXPECT_EQ(caches[0]->offset(), 8) << "what was computed stays usable";
+
+  std::stop_source after;
+  int n = 0;
+  for (auto& step : generate_step(prompt(), *model_, {.stop = after.get_token()})) {
+    EXPECT_EQ(step.token, greedy()[n]);
+    if (++n == 2) after.request_stop();
+  }
+  EXPECT_EQ(n, 2);
+}
+
+TEST_F(GenerateStep, refuses_what_makes_no_sense) {
+  EXPECT_THROW(tokens({}, {}), RequestError);
+  EXPECT_THROW(tokens(prompt(), {.max_tokens = -2}), RequestError);
+  EXPECT_THROW(tokens(prompt(), {.max_kv_size = -1}), RequestError);
+  EXPECT_THROW(tokens(prompt(), {.prefill_step_size = 0}), RequestError);
+  cache::KVCaches none;
+  EXPECT_THROW(tokens(prompt(), {.prompt_cache = &none}), RequestError);
+  auto another = GoldenCase("llama_mqa").make()->make_cache();  // of a model with three layers
+  EXPECT_THROW(tokens(prompt(), {.prompt_cache = &another}), RequestError);
+}
+
+// Two texts with one model, taking turns.
+TEST_F(GenerateStep, texts_do_not_mix) {
+  const auto other = golden_->expected["other"].get<std::vector<int>>();
+  const auto alone = tokens(other, {.max_tokens = 8});
+  auto first = generate_step(prompt(), *model_, {.max_tokens = 8}),
+       second = generate_step(other, *model_, {.max_tokens = 8});
+  auto a = first.begin(), b = second.begin();
+  for (int i = 0; i < 8; ++i, ++a, ++b) {
+    EXPECT_EQ(a->token, greedy()[i]);
+    EXPECT_EQ(b->token, alone[i]);
+  }
+}
+
+}  // namespace
+}  // namespace mlx_lm

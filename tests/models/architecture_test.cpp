@@ -1,0 +1,118 @@
+#include "mlx_lm/models/architecture.h"
+
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "mlx_lm/base/error.h"
+#include "mlx_lm/cache/growing.h"
+#include "mlx_lm/cache/rotating.h"
+
+#include "tests/models/golden_case.h"
+
+namespace mlx_lm::models {
+namespace {
+
+std::string refusal(const std::string& model_type) {
+  try {
+    find_architecture(model_type);
+  } catch (const UnsupportedModel& error) {
+    return error.what();
+  }
+  return "nothing thrown";
+}
+
+TEST(Architectures, are_found_by_each_of_their_types) {
+  ASSERT_FALSE(architectures().empty());
+  for (const auto* architecture : architectures()) {
+    EXPECT_FALSE(architecture->types.empty());
+    for (auto type : architecture->types) EXPECT_EQ(&find_architecture(std::string(type)), architecture) << type;
+  }
+}
+
+TEST(Architectures, serve_no_type_twice) {
+  std::set<std::string_view> seen;
+  for (const auto* architecture : architectures()) {
+    for (auto type : architecture->types) EXPECT_TRUE(seen.insert(type).second) << type;
+  }
+}
+
+TEST(Architectures, unknown_type_is_told_the_nearest_first) {
+  EXPECT_TRUE(refusal("lama").starts_with("[models] model_type: expected one of llama, ")) << refusal("lama");
+  EXPECT_TRUE(refusal("qwen4").starts_with("[models] model_type: expected one of qwen")) << refusal("qwen4");
+  EXPECT_TRUE(refusal("xvers").starts_with("[models] model_type: expected one of xverse, "));
+  for (const auto* architecture : architectures()) {
+    for (auto type : architecture->types) EXPECT_NE(refusal("?").find(type), std::string::npos) << type;
+  }
+  EXPECT_TRUE(refusal("lama").ends_with("; found lama"));
+}
+
+TEST(Architectures, names_must_be_exact) {
+  for (const char* type : {"", "Llama", "llama ", "llama\n", "llam"})
+    EXPECT_NE(refusal(type), "nothing thrown") << type;
+  EXPECT_TRUE(refusal(std::string(1 << 20, 'x')).ends_with("found " + std::string(60, 'x')));
+}
+
+TEST(LanguageModel, makes_the_caches_that_its_layers_need) {
+  const auto model = GoldenCase("llama_mqa").make();
+  EXPECT_EQ(model->num_layers(), 3);
+  EXPECT_EQ(model->vocab_size(), 96);
+  const auto plain = model->make_cache();
+  ASSERT_EQ(plain.size(), 3u);
+  for (const auto& cache : plain) EXPECT_TRUE(dynamic_cast<const cache::GrowingKVCache*>(cache.get()));
+  for (const auto& cache : model->make_cache(32)) {
+    const auto* rotating = dynamic_cast<const cache::RotatingKVCache*>(cache.get());
+    ASSERT_TRUE(rotating);
+    EXPECT_EQ(rotating->max_size(), 32);
+  }
+  EXPECT_THROW(model->make_cache(4), RequestError) << "the four tokens that are always kept";
+}
+
+TEST(LanguageModel, sliding_layers_keep_their_window) {
+  const auto model = GoldenCase("llama_sliding").make();
+  const auto caches = model->make_cache(0);
+  std::string kinds;
+  for (const auto& cache : caches) {
+    const auto* rotating = dynamic_cast<const cache::RotatingKVCache*>(cache.get());
+    kinds += rotating ? std::to_string(rotating->max_size()) : "-";
+  }
+  EXPECT_EQ(kinds, "-88-");
+  const auto bounded = model->make_cache(20);
+  EXPECT_EQ(dynamic_cast<const cache::RotatingKVCache&>(*bounded[0]).max_size(), 20);
+  EXPECT_EQ(dynamic_cast<const cache::RotatingKVCache&>(*bounded[1]).max_size(), 8);
+}
+
+TEST(LanguageModel, knows_the_checkpoints_type) {
+  EXPECT_EQ(GoldenCase("llama_basic").make()->dtype(), mx::float32);
+  EXPECT_EQ(GoldenCase("llama_f16").make()->dtype(), mx::float16);
+  EXPECT_EQ(GoldenCase("llama_bf16").make()->dtype(), mx::bfloat16);
+}
+
+// Each architecture, with its configuration damaged one field at a time, gives an Error or a model, and nothing else.
+TEST(LanguageModel, survives_any_wrong_field) {
+  const nlohmann::json values = {
+      nullptr, 0, -1, 1, 3, 1e300, 2147483648u, "x", true, nlohmann::json::array(), nlohmann::json::object()};
+  std::set<std::string> done;
+  for (const auto& entry : std::filesystem::directory_iterator(golden_cases())) {
+    GoldenCase original(entry.path().filename());
+    if (!original.expected.at("quantized").empty() || !done.insert(original.config.at("model_type")).second) continue;
+    for (const auto& [key, value] : original.config.items()) {
+      if (key == "model_type") continue;
+      for (const auto& wrong : values) {
+        auto damaged = original;
+        damaged.config[key] = wrong;
+        try {
+          damaged.make();
+        } catch (const Error& error) {
+          EXPECT_TRUE(std::string_view(error.what()).starts_with("[")) << error.what();
+        } catch (const std::exception& error) {
+          ADD_FAILURE() << key << ": " << wrong << ": " << error.what();
+        }
+      }
+    }
+  }
+  EXPECT_GE(done.size(), 3u);
+}
+
+}  // namespace
+}  // namespace mlx_lm::models
