@@ -120,14 +120,13 @@ struct TinyModel {
                  {"post_processor", nullptr},
                  {"decoder", byte_level},
                  {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}}}};
-    tokenizer_config = {
-        {"tokenizer_class", "PreTrainedTokenizerFast"},
-        {"bos_token", "<start>"},
-        {"eos_token", "<end>"},
-        {"chat_template",
-         "{% for m in messages %}"
-         "<start>{{ m.role }}:{{ m.content }}\n{% endfor %}{% if mood %}{{ mood }}{% endif %}"
-         "{% if add_generation_prompt %}<start>assistant:{% endif %}"}};
+    tokenizer_config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                        {"bos_token", "<start>"},
+                        {"eos_token", "<end>"},
+                        {"chat_template",
+                         "{% for m in messages %}"
+                         "<start>{{ m.role }}:{{ m.content }}\n{% endfor %}{% if mood %}{{ mood }}{% endif %}"
+                         "{% if add_generation_prompt %}<start>assistant:{% endif %}"}};
   }
 
   uint64_t state_ = 1;
