@@ -2,7 +2,6 @@
 # -fPIC for programs too (CMake's property would give them -fPIE), so that they can share the precompiled header.
 add_compile_options(-fPIC)
 add_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -fno-math-errno)
-add_compile_options(-fPIC)  # for programs too, so that they share the precompiled header with the folders
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_compile_options(-fpch-preprocess)  # lets ccache see through the precompiled header
 endif()

@@ -9,6 +9,7 @@
 #include "mlx_lm/cli/interrupt.h"
 #include "mlx_lm/cli/progress.h"
 #include "mlx_lm/generate/stream_generate.h"
+#include "mlx_lm/load/json_file.h"
 #include "mlx_lm/load/load.h"
 
 namespace mlx_lm::cli {
@@ -34,6 +35,7 @@ struct Flags {
 };
 
 void add_flags(CLI::App& app, Flags& f) {
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as argparse has it
   app.add_option("--model", f.model,
                  "Model folder, .gguf file or Hugging Face repository (default: SmolLM2-135M-Instruct)");
   app.add_option("--revision", f.revision, "Branch, tag or commit of a Hugging Face repository")->capture_default_str();
@@ -82,15 +84,14 @@ std::string read_prompt(const std::string& flag) {
 
 json template_variables(const std::string& text) {
   if (text.empty()) return json::object();
-  auto value = json::parse(text, nullptr, /* allow_exceptions */ false);
-  if (!value.is_object())
-    fail<RequestError>("[generate] chat-template-config: expected a JSON object, found '{}'", text);
+  auto value = parse_json(text, "--chat-template-config");
+  if (!value.is_object()) {
+    fail<RequestError>("[generate] chat-template-config: expected a JSON object, found '{}'", text.substr(0, 60));
+  }
   return value;
 }
 
-std::vector<int> encode(const Flags& f, const text::TokenizerWrapper& tokenizer) {
-  auto prompt = read_prompt(f.prompt);
-  if (prompt.empty()) fail<RequestError>("[generate] prompt: expected a text, found nothing");
+std::vector<int> encode(const Flags& f, std::string prompt, json variables, const text::TokenizerWrapper& tokenizer) {
   const bool chat = !f.ignore_chat_template && tokenizer.has_chat_template();
   if (chat) {
     auto messages = json::array();
@@ -99,13 +100,20 @@ std::vector<int> encode(const Flags& f, const text::TokenizerWrapper& tokenizer)
     if (f.prefill_response) messages.push_back({{"role", "assistant"}, {"content", *f.prefill_response}});
     prompt = tokenizer.apply_chat_template(messages, {.add_generation_prompt = !f.prefill_response,
                                                       .continue_final_message = f.prefill_response.has_value(),
-                                                      .extra = template_variables(f.chat_template_config)});
+                                                      .extra = std::move(variables)});
   }
   return tokenizer.encode(prompt, /* add_special_tokens */ !chat);
 }
 
 int run(const Flags& f) {
+  StepOptions options{
+      .max_tokens = f.max_tokens, .max_kv_size = f.max_kv_size, .prefill_step_size = f.prefill_step_size};
+  // What can be wrong without a model is told before one is loaded.
   f.sampler.validate();
+  options.validate();
+  auto variables = template_variables(f.chat_template_config);
+  auto prompt = read_prompt(f.prompt);
+  if (prompt.empty()) fail<RequestError>("[generate] prompt: expected a text, found nothing");
   const bool verbose = !is_false(f.verbose);
   if (f.seed) mx::random::seed(*f.seed);
 
@@ -115,12 +123,11 @@ int run(const Flags& f) {
   auto& tokenizer = loaded.tokenizer;
   for (const auto& token : f.extra_eos_token) tokenizer.add_eos_token(token);
 
+  const auto tokens = encode(f, std::move(prompt), std::move(variables), tokenizer);
+
   PrefillProgress prefill;
-  StepOptions options{.max_tokens = f.max_tokens,
-                      .max_kv_size = f.max_kv_size,
-                      .prefill_step_size = f.prefill_step_size,
-                      .prompt_progress_callback = prefill.callback(),
-                      .stop = stop_on_interrupt()};
+  options.prompt_progress_callback = prefill.callback();
+  options.stop = stop_on_interrupt();
   if (f.sampler.temp > 0) {
     auto sampler = f.sampler;
     sampler.xtc_special_tokens = tokenizer.encode("\n");
@@ -129,8 +136,7 @@ int run(const Flags& f) {
     options.sampler = sample::make_sampler(sampler);
   }
   const auto stop = options.stop;
-  const auto answer =
-      generate(*loaded.model, tokenizer, encode(f, tokenizer), std::move(options), verbose ? &std::cout : nullptr);
+  const auto answer = generate(*loaded.model, tokenizer, tokens, std::move(options), verbose ? &std::cout : nullptr);
   if (!verbose) std::cout << answer << std::endl;
   if (!std::cout) fail<Error>("[generate] the answer could not be written to standard output");
   return stop.stop_requested() ? kInterrupted : 0;

@@ -73,11 +73,15 @@ std::string generate(const models::LanguageModel& model, const text::TokenizerWr
   const std::string rule(10, '=');
   std::string text;
   std::optional<GenerationResponse> last;
-  if (verbose) *verbose << rule << std::endl;
   for (auto& response : stream_generate(model, tokenizer, std::move(prompt), std::move(options))) {
-    if (verbose) *verbose << response.text << std::flush;
+    if (verbose) {
+      // Only now: a call that fails before the first token writes nothing.
+      if (!last) *verbose << rule << '\n';
+      *verbose << response.text << std::flush;
+    }
     text += response.text;
     last = response;
+    if (verbose && !*verbose) break;  // nobody reads on, and without a limit the answer might never end
   }
   if (verbose) {
     *verbose << '\n' << rule << '\n';

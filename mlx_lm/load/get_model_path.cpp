@@ -24,11 +24,13 @@ bool is_path(const std::string& name) {
 
 // The folder itself, or the one GGUF file that is all it holds of a model.
 fs::path model_in(const fs::path& folder) {
-  if (fs::exists(folder / "config.json")) return folder;
+  std::error_code error;
+  if (fs::exists(folder / "config.json", error)) return folder;
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().extension() == ".gguf") files.push_back(entry.path());
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().extension() == ".gguf") files.push_back(it->path());
   }
+  if (error) fail<Error>("[load] {}: could not be listed: {}", folder.string(), error.message());
   if (files.size() == 1) return files[0];
   fail<Error>("[load] {}: expected config.json{}, found neither", folder.string(),
               files.empty() ? " or a .gguf file" : " or a single .gguf file (name the one that you mean)");
@@ -62,7 +64,7 @@ fs::path default_model_path() {
   auto cache = fs::path(variable("XDG_CACHE_HOME"));
   if (cache.empty()) cache = fs::path(variable("HOME")) / ".cache";
   const auto path = cache / "mlx-lm.cpp" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf";
-  if (!fs::exists(path)) {
+  if (std::error_code error; !fs::exists(path, error)) {
     fail<Error>("[load] {}: expected the default model, found nothing; run `make setup` or name a model with --model",
                 path.string());
   }

@@ -46,10 +46,7 @@ std::optional<std::string> read_text(const std::filesystem::path& folder, std::s
   return text;
 }
 
-std::optional<json> read_json(const std::filesystem::path& folder, std::string_view name) {
-  const auto text = read_text(folder, name, kMaxBytes);
-  if (!text) return std::nullopt;
-  const auto where = (folder / name).string();
+json parse_json(std::string_view text, const std::string& where) {
   // Depth is bounded while parsing: whatever walks the value later may do so recursively.
   const auto bounded = [&](int depth, json::parse_event_t event, json&) {
     const bool opens = event == json::parse_event_t::object_start || event == json::parse_event_t::array_start;
@@ -57,7 +54,7 @@ std::optional<json> read_json(const std::filesystem::path& folder, std::string_v
     return true;
   };
   try {
-    auto value = json::parse(*text, bounded);
+    auto value = json::parse(text, bounded);
     restore_floats(value);
     return value;
   } catch (const json::exception& error) {
@@ -66,6 +63,12 @@ std::optional<json> read_json(const std::filesystem::path& folder, std::string_v
     fail<ConfigError>("[config] {}: expected JSON, found a {}", where,
                       what.substr(start == what.npos ? 0 : start + 2, 200));
   }
+}
+
+std::optional<json> read_json(const std::filesystem::path& folder, std::string_view name) {
+  const auto text = read_text(folder, name, kMaxBytes);
+  if (!text) return std::nullopt;
+  return parse_json(*text, (folder / name).string());
 }
 
 }  // namespace mlx_lm

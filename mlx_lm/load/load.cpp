@@ -28,6 +28,14 @@ std::set<int> end_tokens(const ConfigReader& config) {
   return {ids.begin(), ids.end()};
 }
 
+// Null if the file says nothing. One that is not JSON says nothing either, as in mlx-lm: a model does not need it.
+json generation_end_tokens(const std::filesystem::path& folder) try {
+  const auto generation = read_json(folder, "generation_config.json").value_or(json());
+  return generation.is_object() ? generation.value("eos_token_id", json()) : json();
+} catch (const ConfigError&) {
+  return {};
+}
+
 text::TokenizerWrapper::Parts tokenizer_of_folder(const std::filesystem::path& folder) {
   const auto text = read_text(folder, "tokenizer.json", 512 << 20);
   if (!text) {
@@ -52,7 +60,8 @@ text::TokenizerWrapper::Parts tokenizer_of_gguf(const GgufFile& file) {
 }  // namespace
 
 ModelFiles open_model(const std::filesystem::path& path) {
-  return {path, path.extension() == ".gguf" ? GgufFile::open(path) : nullptr};
+  const bool is_gguf = path.extension() == ".gguf" && !std::filesystem::is_directory(path);
+  return {path, is_gguf ? GgufFile::open(path) : nullptr};
 }
 
 ConfigReader load_config(const ModelFiles& files) {
@@ -62,10 +71,10 @@ ConfigReader load_config(const ModelFiles& files) {
   if (!config) fail<ConfigError>("[config] {}: expected a file, found nothing", where);
   ConfigReader reader(std::move(*config), where);
   // generation_config.json has the last word on the end tokens.
-  const auto generation = read_json(files.path, "generation_config.json");
-  if (!generation || !generation->is_object() || !generation->contains("eos_token_id")) return reader;
+  auto eos = generation_end_tokens(files.path);
+  if (eos.empty()) return reader;
   auto merged = reader.json();
-  if (const auto& eos = generation->at("eos_token_id"); !eos.is_null()) merged["eos_token_id"] = eos;
+  merged["eos_token_id"] = std::move(eos);
   return ConfigReader(std::move(merged), where);
 }
 

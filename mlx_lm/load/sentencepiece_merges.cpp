@@ -6,6 +6,8 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "mlx_lm/base/error.h"
+
 namespace mlx_lm {
 namespace {
 
@@ -19,6 +21,8 @@ std::vector<PieceMerge> sentencepiece_merges(std::span<const std::string_view> p
                                              const std::vector<bool>& takes_part) {
   // A piece of a hostile file may be megabytes long, and the work grows with the square of it.
   constexpr size_t kLongest = 256;
+  // And its pieces may all be parts of each other: real vocabularies have 2 merges for each piece.
+  constexpr size_t kMost = 64;
   std::unordered_map<std::string_view, size_t> ids;
   ids.reserve(pieces.size());
   for (size_t id = 0; id < pieces.size(); ++id) {
@@ -29,7 +33,7 @@ std::vector<PieceMerge> sentencepiece_merges(std::span<const std::string_view> p
   std::vector<std::tuple<size_t, size_t, size_t>> own;  // left id, right id, size of the left
   for (size_t id = 0; id < pieces.size(); ++id) {
     auto piece = pieces[id];
-    if (!takes_part[id] || piece.size() > kLongest) continue;
+    if (!takes_part[id] || piece.size() > kLongest || ids.at(piece) != id) continue;
     own.clear();
     for (size_t cut = 1; cut < piece.size(); ++cut) {
       if ((piece[cut] & 0xc0) == 0x80) continue;  // inside a character
@@ -42,6 +46,10 @@ std::vector<PieceMerge> sentencepiece_merges(std::span<const std::string_view> p
     // Not a number would break the order below.
     const float score = std::isnan(scores[id]) ? -INFINITY : scores[id];
     for (auto [left, right, cut] : own) merges.push_back({piece.substr(0, cut), piece.substr(cut), score});
+    if (merges.size() > kMost * pieces.size()) {
+      fail<WeightError>("[gguf] tokenizer.ggml.tokens: expected at most {} merges for each of {} pieces, found more",
+                        kMost, pieces.size());
+    }
   }
   auto longer = [](std::string_view a, std::string_view b) { return characters(a) <=> characters(b); };
   std::ranges::stable_sort(merges, [&](const PieceMerge& a, const PieceMerge& b) {

@@ -117,6 +117,13 @@ Rope::Rope(const Options& o, const std::optional<ConfigReader>& scaling)
   rope.traditional = o.traditional;
   rope.base = o.base;
   if (scaling) apply(o, *scaling, rope);
+  // Nonsense that no single field shows, such as a text length of 1 whose logarithm is a divisor.
+  const bool sound = std::ranges::all_of(rope.freqs, [](float f) { return f > 0; }) && std::isfinite(rope.magnitude) &&
+                     std::isfinite(rope.scale);
+  if (!sound) {
+    fail<ConfigError>("[config] {}: expected numbers that give positive frequencies, found others",
+                      scaling ? scaling->where() : "rope");
+  }
   rope_.emplace(std::move(rope));
 }
 

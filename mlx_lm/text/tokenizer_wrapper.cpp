@@ -119,7 +119,13 @@ std::string TokenizerWrapper::apply_chat_template(const json& messages, const Ch
   context["documents"] = nullptr;
   context["add_generation_prompt"] = options.add_generation_prompt;
   for (const auto& [key, value] : options.extra.items()) context[key] = value;
-  auto rendered = ChatTemplate(template_source_, where_).render(context);
+  std::string variables;
+  try {
+    variables = context.dump();  // checks the encoding: a prompt that is damaged is refused, not changed
+  } catch (const json::exception&) {
+    fail<RequestError>("[tokenizer] messages: expected UTF-8, found other bytes");
+  }
+  auto rendered = ChatTemplate(template_source_, where_).render_json(variables);
   return options.continue_final_message ? before_tag(std::move(rendered)) : rendered;
 }
 

@@ -2,9 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "mlx_lm/load/json_text.h"
-#include "mlx_lm/load/sentencepiece_merges.h"
-
 #include "tests/load/gguf_writer.h"
 #include "tests/load/temp_folder.h"
 
@@ -128,30 +125,6 @@ TEST_F(GgufTokenizerTest, WritesPairsForAMergeThatReadsLikeAComment) {
   w.add("tokenizer.ggml.tokens", std::vector<std::string>{"#version", "x", "#versionx"});
   w.add("tokenizer.ggml.merges", std::vector<std::string>{"#version x"});
   EXPECT_EQ(tokenizer(w)["model"]["merges"], json::parse(R"([["#version", "x"]])"));
-}
-
-TEST(SentencePieceMerges, OrderNotANumberAndLongPieces) {
-  std::string longest(100000, 'a');
-  std::vector<std::string_view> pieces = {"a", "aa", longest};
-  auto merges = sentencepiece_merges(pieces, std::vector<float>{0, NAN, 1}, {true, true, true});
-  ASSERT_EQ(merges.size(), 1u);
-  EXPECT_EQ(merges[0].left, "a");
-}
-
-TEST(JsonText, EscapesAndChecksUtf8) {
-  auto text = [](std::string_view in) {
-    std::string out;
-    return append_json_string(out, in) ? out : "bad";
-  };
-  std::string all;
-  for (int c = 0; c < 128; ++c) all += char(c);
-  all += "é▁日🙂\u0080\uffff\U0010ffff";
-  EXPECT_EQ(json::parse(text(all)), all);
-  for (const char* bad :
-       {"\x80", "\xc0\x80", "\xc1\xbf", "\xc3", "\xe0\x80\x80", "\xed\xa0\x80", "\xe2\x96", "\xf0\x80\x80\x80",
-        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xc3\x28", "\xe2\x28\xa1", "\xf0\x9f\x99"}) {
-    EXPECT_EQ(text(bad), "bad") << bad;
-  }
 }
 
 }  // namespace
