@@ -34,6 +34,13 @@ struct Flags {
   int prefill_step_size = 2048;
 };
 
+// A flag with a number. CLI11 would read an empty text, such as a shell's unset variable, as 0.
+template <class T>
+CLI::Option* add_number(CLI::App& app, const std::string& name, T& value, const std::string& help) {
+  const auto not_empty = [](const std::string& text) { return std::string(text.empty() ? "expected a number" : ""); };
+  return app.add_option(name, value, help)->check(CLI::Validator(not_empty, ""));
+}
+
 void add_flags(CLI::App& app, Flags& f) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as argparse has it
   app.add_option("--model", f.model,
@@ -44,27 +51,24 @@ void add_flags(CLI::App& app, Flags& f) {
   app.add_option("-p,--prompt", f.prompt, "The message; '-' reads standard input; \\n and \\t are unescaped")
       ->capture_default_str();
   app.add_option("--prefill-response", f.prefill_response, "How the answer starts");
-  app.add_option("-m,--max-tokens", f.max_tokens, "Tokens to generate at most; -1: no limit")->capture_default_str();
-  app.add_option("--temp", f.sampler.temp, "Temperature; 0: always the likeliest token")->capture_default_str();
-  app.add_option("--top-p", f.sampler.top_p, "Keep the likeliest tokens up to this probability")->capture_default_str();
-  app.add_option("--min-p", f.sampler.min_p, "Drop tokens below this share of the likeliest one's probability")
-      ->capture_default_str();
-  app.add_option("--top-k", f.sampler.top_k, "Keep this many of the likeliest tokens; 0: all")->capture_default_str();
-  app.add_option("--xtc-probability", f.sampler.xtc_probability,
-                 "How often to drop all likely tokens but the last (XTC)")
-      ->capture_default_str();
-  app.add_option("--xtc-threshold", f.sampler.xtc_threshold, "Probability from which XTC takes a token as likely")
-      ->capture_default_str();
-  app.add_option("--min-tokens-to-keep", f.sampler.min_tokens_to_keep, "Tokens that --min-p always keeps")
-      ->capture_default_str();
-  app.add_option("--seed", f.seed, "Seed of the random numbers");
+  const auto number = [&app](const char* name, auto& value, const char* help) {
+    add_number(app, name, value, help)->capture_default_str();
+  };
+  number("-m,--max-tokens", f.max_tokens, "Tokens to generate at most; -1: no limit");
+  number("--temp", f.sampler.temp, "Temperature; 0: always the likeliest token");
+  number("--top-p", f.sampler.top_p, "Keep the likeliest tokens up to this probability");
+  number("--min-p", f.sampler.min_p, "Drop tokens below this share of the likeliest one's probability");
+  number("--top-k", f.sampler.top_k, "Keep this many of the likeliest tokens; 0: all");
+  number("--xtc-probability", f.sampler.xtc_probability, "How often to drop all likely tokens but the last (XTC)");
+  number("--xtc-threshold", f.sampler.xtc_threshold, "Probability from which XTC takes a token as likely");
+  number("--min-tokens-to-keep", f.sampler.min_tokens_to_keep, "Tokens that --min-p always keeps");
+  add_number(app, "--seed", f.seed, "Seed of the random numbers");
   app.add_flag("--ignore-chat-template", f.ignore_chat_template, "Give the prompt to the model as it is");
   app.add_option("--chat-template-config", f.chat_template_config,
                  "JSON object of more variables for the chat template");
   app.add_option("--verbose", f.verbose, "False: print only the answer, at the end")->capture_default_str();
-  app.add_option("--max-kv-size", f.max_kv_size, "Tokens that the key-value cache may keep; 0: all")
-      ->capture_default_str();
-  app.add_option("--prefill-step-size", f.prefill_step_size, "Prompt tokens computed at a time")->capture_default_str();
+  number("--max-kv-size", f.max_kv_size, "Tokens that the key-value cache may keep; 0: all");
+  number("--prefill-step-size", f.prefill_step_size, "Prompt tokens computed at a time");
 }
 
 bool is_false(std::string text) {

@@ -1,6 +1,7 @@
 #include "mlx_lm/generate/generate_step.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "mlx_lm/base/error.h"
 
@@ -15,6 +16,15 @@ mx::array to_tokens(const int* begin, int n) { return mx::array(begin, {1, n}, m
 struct Sampled {
   mx::array token;     // (1)
   mx::array logprobs;  // (V)
+
+  // A step under way is waited for: MLX frees the memory of a dropped array at once, though its thread is yet to write
+  // it, and a program that ends takes the allocator from under that thread. Its failure is nobody's any more.
+  ~Sampled() {
+    try {
+      token.wait();
+    } catch (...) {
+    }
+  }
 };
 
 Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache::KVCaches& caches,
@@ -89,7 +99,8 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
     co_yield made;
     if (o.stop.stop_requested()) break;
     if (n % kClearCacheEvery == kClearCacheEvery - 1) mx::clear_cache();
-    current = std::move(next);
+    std::swap(current.token, next.token);
+    std::swap(current.logprobs, next.logprobs);
   }
 }
 

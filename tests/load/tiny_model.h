@@ -2,6 +2,7 @@
 // Every part can be changed before it is written.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -31,6 +32,9 @@ struct TinyModel {
 
   TinyModel() {
     add_matrix("model.embed_tokens.weight", 258, 32);
+    // Only ASCII is ever likely, so that every token is readable at once.
+    auto& embedding = tensors["model.embed_tokens.weight"].data;
+    std::fill(embedding.begin() + 128 * 32 * 4, embedding.begin() + 256 * 32 * 4, '\0');
     add_norm("model.norm.weight", 32);
     for (const std::string layer : {"model.layers.0.", "model.layers.1."}) {
       add_matrix(layer + "self_attn.q_proj.weight", 32, 32);
@@ -121,7 +125,7 @@ struct TinyModel {
         {"bos_token", "<start>"},
         {"eos_token", "<end>"},
         {"chat_template",
-         "{% for m in messages %}{% if m.role == 'refused' %}{{ raise_exception('no such role') }}{% endif %}"
+         "{% for m in messages %}"
          "<start>{{ m.role }}:{{ m.content }}\n{% endfor %}{% if mood %}{{ mood }}{% endif %}"
          "{% if add_generation_prompt %}<start>assistant:{% endif %}"}};
   }
