@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::guard::Answer;
 use crate::names::is_hex;
@@ -39,9 +40,7 @@ impl Cache {
         if fs::read_to_string(&file).is_ok_and(|found| found == commit) {
             return Ok(());
         }
-        make_parent(&file)?;
-        let fresh = beside(&file);
-        fs::write(&fresh, commit).and_then(|()| fs::rename(&fresh, &file)).map_err(|e| unwritable(&file, &e))
+        replace(&file, |fresh| fs::write(fresh, commit))
     }
 
     /// Held while a blob is written; flock, as Python's filelock, so the two wait for each other.
@@ -56,13 +55,8 @@ impl Cache {
 
     /// snapshots/<commit>/<name> becomes a relative link to blobs/<etag>, in one step.
     pub fn link(&self, pointer: &Path, name: &str, etag: &str) -> Answer<()> {
-        make_parent(pointer)?;
         let up = "../".repeat(2 + name.matches('/').count());
-        let fresh = beside(pointer);
-        let _ = fs::remove_file(&fresh);
-        std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), &fresh)
-            .and_then(|()| fs::rename(&fresh, pointer))
-            .map_err(|e| unwritable(pointer, &e))
+        replace(pointer, |fresh| std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), fresh))
     }
 }
 
@@ -100,9 +94,18 @@ fn variable(name: &str) -> Option<PathBuf> {
     }
 }
 
-/// A name in the same folder for what is renamed into place.
-fn beside(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".{}.part", std::process::id()))
+/// `make` makes something under a name beside `path`, which then takes its place in one step.
+fn replace(path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Answer<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    make_parent(path)?;
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let fresh = path.with_file_name(format!(".{}.{number}.part", std::process::id()));
+    // What a process of the same number left behind when it was killed.
+    let _ = fs::remove_file(&fresh);
+    make(&fresh).and_then(|()| fs::rename(&fresh, path)).map_err(|e| {
+        let _ = fs::remove_file(&fresh);
+        unwritable(path, &e)
+    })
 }
 
 pub fn make_parent(path: &Path) -> Answer<()> {

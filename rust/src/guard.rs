@@ -9,7 +9,9 @@ pub type Answer<T> = Result<T, String>;
 pub fn guarded<T>(area: &str, what: &str, work: impl FnOnce() -> Answer<T>) -> Answer<T> {
     // The default hook prints the panic to standard error; the caller gets it as an error instead.
     static QUIET: Once = Once::new();
-    QUIET.call_once(|| set_hook(Box::new(|_| {})));
+    if cfg!(not(test)) {
+        QUIET.call_once(|| set_hook(Box::new(|_| {})));
+    }
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()

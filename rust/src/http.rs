@@ -107,10 +107,13 @@ impl Client {
     /// A HEAD stops at the door of another host: the hub has then already said what the file is.
     fn send(&self, method: &str, path: &str, from: u64) -> Result<Response<Body>, Failure> {
         let mut url = format!("{}{path}", self.endpoint);
+        // Once another host has had a say in the address, the token stays home for good.
+        let mut at_home = true;
         for _ in 0..=MAX_REDIRECTS {
             let here = origin(&url).ok_or_else(|| self.wrong("expected an http(s) address in a redirect"))?;
             let mut request = if method == "HEAD" { self.agent.head(&url) } else { self.agent.get(&url) };
-            if let Some(token) = self.token.as_ref().filter(|_| here == self.origin) {
+            at_home &= here == self.origin;
+            if let Some(token) = self.token.as_ref().filter(|_| at_home) {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
             if from > 0 {
@@ -120,8 +123,8 @@ impl Client {
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
-            let target = response.headers().get("location").and_then(|value| value.to_str().ok()).unwrap_or("");
-            let next = join(&url, target);
+            let target = response.headers().get("location").and_then(|value| value.to_str().ok());
+            let next = target.map(|target| join(&url, target)).unwrap_or_default();
             let there = origin(&next).ok_or_else(|| self.wrong("expected an http(s) address in a redirect"))?;
             if method == "HEAD" && there != self.origin {
                 return Ok(response);
@@ -154,13 +157,16 @@ impl Client {
     }
 
     fn failed(&self, error: &Error) -> Failure {
-        let refused = match error {
-            Error::HostNotFound | Error::ConnectionFailed => true,
-            Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
-            _ => false,
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+        // A connection that broke may do better next time; a network or a server that is not there will not.
+        let retry = match error {
+            Error::HostNotFound | Error::ConnectionFailed => false,
+            Error::Io(e) => {
+                matches!(e.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof)
+            }
+            _ => true,
         };
-        let failure = self.broken(&format!("cannot be reached: {error}"));
-        Failure { retry: !refused, ..failure }
+        Failure { retry, ..self.broken(&format!("cannot be reached: {error}")) }
     }
 
     fn refused(&self, status: u16, headers: &HeaderMap) -> Failure {
@@ -202,7 +208,8 @@ fn origin(url: &str) -> Option<String> {
 fn join(base: &str, target: &str) -> String {
     let scheme = base.split("://").next().unwrap_or("https");
     let host_end = base[scheme.len() + 3..].find('/').map_or(base.len(), |at| scheme.len() + 3 + at);
-    if target.contains("://") {
+    let has_scheme = target.find(':').is_some_and(|colon| !target[..colon].contains(['/', '?', '#']));
+    if has_scheme {
         target.to_owned()
     } else if target.starts_with("//") {
         format!("{scheme}:{target}")
@@ -228,5 +235,8 @@ mod tests {
         assert_eq!(join("http://h/a/b", "/e"), "http://h/e");
         assert_eq!(join("https://h/a/b", "//c/e"), "https://c/e");
         assert_eq!(join("http://h", "e"), "http://h/e");
+        assert_eq!(join("http://h/a/b", "/e?to=http://x"), "http://h/e?to=http://x");
+        assert_eq!(join("http://h/a/b", "../e"), "http://h/a/../e");
+        assert!(origin(&join("http://h/a", "file:/etc/passwd")).is_none() && origin("").is_none());
     }
 }
