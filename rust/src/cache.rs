@@ -116,3 +116,35 @@ pub fn make_parent(path: &Path) -> Answer<()> {
 pub fn unwritable(path: &Path, error: &std::io::Error) -> String {
     format!("[hub] cache: cannot write {}: {error}", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refs_and_links() {
+        let folder = env::temp_dir().join(format!("mlx_lm_cache_{}", std::process::id()));
+        let cache = Cache { folder: folder.join("models--a--b"), locks: folder.join("locks") };
+        let commit = "0123456789".repeat(4);
+        assert!(cache.snapshot("main").is_none());
+        cache.write_ref("refs/pr/1", &commit).unwrap();
+        cache.write_ref("refs/pr/1", &commit).unwrap();
+        assert!(cache.snapshot("refs/pr/1").is_none(), "there is no such folder yet");
+        let snapshot = cache.folder.join("snapshots").join(&commit);
+        for _ in 0..2 {
+            cache.link(&snapshot.join("sub/file"), "sub/file", "e").unwrap();
+        }
+        assert_eq!(cache.snapshot("refs/pr/1"), Some(snapshot.clone()));
+        assert_eq!(cache.snapshot(&commit), Some(snapshot.clone()));
+        assert_eq!(fs::read_link(snapshot.join("sub/file")).unwrap(), Path::new("../../../blobs/e"));
+        assert_eq!(fs::read_dir(snapshot.join("sub")).unwrap().count(), 1, "nothing is left beside it");
+        let lock = cache.lock("e").unwrap();
+        assert!(File::open(folder.join("locks/e.lock")).unwrap().try_lock().is_err());
+        drop(lock);
+        // A folder is in the way.
+        fs::create_dir(cache.folder.join("refs/main")).unwrap();
+        assert!(cache.write_ref("main", &commit).unwrap_err().starts_with("[hub] cache: cannot write "));
+        assert_eq!(fs::read_dir(cache.folder.join("refs")).unwrap().count(), 2, "refs/ and main/ only");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -35,3 +35,26 @@ pub fn one_line(text: &str, limit: usize) -> String {
 pub fn lossy(name: &[u8]) -> String {
     one_line(&String::from_utf8_lossy(name), 500)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error() {
+        assert_eq!(guarded("a", "b", || Ok(1)), Ok(1));
+        assert_eq!(guarded::<()>("a", "b", || Err("e".into())), Err("e".into()));
+        let text = guarded::<()>("a", "b", || panic!("one\n{}", 2)).unwrap_err();
+        assert_eq!(text, "[a] b: the library failed inside: one 2");
+        let text = guarded::<()>("a", "b", || std::panic::panic_any(3)).unwrap_err();
+        assert_eq!(text, "[a] b: the library failed inside: no message");
+    }
+
+    #[test]
+    fn lines_are_bounded_and_plain() {
+        assert_eq!(one_line("a\nb\x1b\u{85}c", 100), "a b  c");
+        assert_eq!(one_line("äöü", 3), "äöü");
+        assert_eq!(one_line("äöüß", 3), "äöü...");
+        assert_eq!(lossy(b"a\xff"), "a\u{fffd}");
+    }
+}

@@ -183,3 +183,6 @@ fn float(x: f64) -> String {
 fn wrong(text: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, text.to_owned())
 }
+
+#[cfg(test)]
+mod tests;
