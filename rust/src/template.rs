@@ -9,13 +9,13 @@ use std::time::Duration;
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, escape_formatter};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
 use crate::guard::{Answer, guarded, lossy, one_line};
 use crate::halt::haltable;
 use crate::methods::more_methods;
-use crate::tojson::tojson;
+use crate::tojson::{python_float, tojson};
 
 // The longest templates in use (Llama 4, GPT-OSS, Gemma 4) have 10 to 20 kB.
 const MAX_SOURCE: usize = 256 << 10;
@@ -166,6 +166,13 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Undefined)
     });
+    // The library writes all digits of 1e-7 and 1e20.
+    environment.set_formatter(|out, state, value| match python_float(value) {
+        Some(text) => out.write_str(&text).map_err(Error::from),
+        None => escape_formatter(out, state, value),
+    });
+    // MiniMax's template tells null from a list by it.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     Ok(environment)
 }
 
