@@ -25,8 +25,8 @@ pub struct Client {
 
 pub struct Failure {
     pub text: String,
-    /// The network or the server is down: what the cache holds may serve.
-    pub unreachable: bool,
+    /// The server is not there or gives nothing: what the cache holds may serve.
+    pub refused: bool,
     pub retry: bool,
 }
 
@@ -88,7 +88,7 @@ impl Client {
         }
         let etag = header("x-linked-etag").or(header("etag")).unwrap_or_default();
         let etag = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"');
-        check_etag(etag).map_err(|text| Failure { text, unreachable: false, retry: false })?;
+        check_etag(etag).map_err(|text| Failure { text, refused: false, retry: false })?;
         let size = header("x-linked-size").or(header("content-length")).and_then(|text| text.parse().ok());
         let size = size.ok_or_else(|| self.wrong(&format!("{name}: expected its size, found none")))?;
         Ok(Remote { etag: etag.to_owned(), size })
@@ -149,11 +149,11 @@ impl Client {
     }
 
     pub fn wrong(&self, text: &str) -> Failure {
-        Failure { text: format!("[hub] {}: {}: {text}", self.what, self.origin), unreachable: false, retry: false }
+        Failure { text: format!("[hub] {}: {}: {text}", self.what, self.origin), refused: false, retry: false }
     }
 
     pub fn broken(&self, text: &str) -> Failure {
-        Failure { unreachable: true, retry: true, ..self.wrong(&one_line(text, 200)) }
+        Failure { refused: true, retry: true, ..self.wrong(&one_line(text, 200)) }
     }
 
     fn failed(&self, error: &Error) -> Failure {
@@ -184,8 +184,9 @@ impl Client {
             (500.., ..) => "the server has a problem; try again later",
             _ => "unexpected answer",
         };
-        let failing = status >= 500 || status == 429;
-        Failure { unreachable: failing, retry: failing, ..self.wrong(&format!("status {status}: {advice}")) }
+        let retry = status >= 500 || status == 429;
+        let refused = code != "RevisionNotFound";
+        Failure { refused, retry, ..self.wrong(&format!("status {status}: {advice}")) }
     }
 }
 

@@ -44,7 +44,10 @@ TEST_F(HubErrorsTest, StatusOfTheListing) {
     EXPECT_EQ(text.find("[hub] org/tiny@main: http://127.0.0.1:"), 0u) << text;
     EXPECT_NE(text.find(": status " + std::to_string(code) + ": "), text.npos) << text;
     EXPECT_EQ(text.find("secret"), text.npos) << text;
-    return text.substr(text.find(": status ") + 14);
+    std::string advice = text.substr(text.find(": status ") + 14);
+    const std::string rest = "; nothing of it is in the cache";
+    EXPECT_EQ(advice.ends_with(rest), error != "RevisionNotFound") << text;
+    return advice.substr(0, advice.find(rest));
   };
   EXPECT_EQ(status(401), "there is no such repo or revision, or it is private; check the name or set HF_TOKEN");
   EXPECT_EQ(status(404, "RevisionNotFound"), "there is no such revision");

@@ -234,10 +234,17 @@ TEST_F(HubTest, ServerThatIsDownIsNoProblemForWhatIsHere) {
   EXPECT_NE(text.find("; nothing of it is in the cache"), std::string::npos) << text;
 }
 
-TEST_F(HubTest, ServerWithAProblemIsNoneForWhatIsHere) {
+TEST_F(HubTest, ServerThatRefusesIsNoProblemForWhatIsHere) {
   download();
-  fault("GET /api", {{"status", 503}});
-  EXPECT_EQ(download(), snapshot());
+  for (int status : {401, 403, 404, 503}) {
+    scenario_["faults"] = json::array();
+    fault("GET /api", {{"status", status}});
+    EXPECT_EQ(download(), snapshot()) << status;
+  }
+  // A revision that is gone is not what was asked for.
+  scenario_["faults"] = json::array();
+  fault("GET /api", {{"status", 404}, {"headers", {{"X-Error-Code", "RevisionNotFound"}}}});
+  EXPECT_NE(refused().find("status 404: there is no such revision"), std::string::npos);
 }
 
 TEST_F(HubTest, CacheIsWhereTheVariablesSay) {
