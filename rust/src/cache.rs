@@ -86,7 +86,7 @@ fn home() -> Answer<PathBuf> {
     Ok(cache.join("huggingface"))
 }
 
-fn variable(name: &str) -> Option<PathBuf> {
+pub fn variable(name: &str) -> Option<PathBuf> {
     let value = PathBuf::from(env::var_os(name).filter(|value| !value.is_empty())?);
     match value.strip_prefix("~") {
         Ok(rest) => Some(PathBuf::from(env::var_os("HOME")?).join(rest)),

@@ -5,9 +5,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, Uri};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Error};
 
-use crate::cache::token;
+use crate::cache::{token, variable};
 use crate::guard::{Answer, one_line};
 use crate::names::check_etag;
 
@@ -48,6 +49,7 @@ impl Client {
             .http_status_as_error(false)
             .user_agent(concat!("mlx-lm.cpp/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")
+            .tls_config(TlsConfig::builder().root_certs(trusted()?).build())
             .timeout_resolve(Some(Duration::from_secs(10)))
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_recv_response(Some(Duration::from_secs(30)))
@@ -188,6 +190,23 @@ impl Client {
         let refused = code != "RevisionNotFound";
         Failure { refused, retry, ..self.wrong(&format!("status {status}: {advice}")) }
     }
+}
+
+/// SSL_CERT_FILE, as Python's clients, for a company's own authority; else what Mozilla trusts.
+fn trusted() -> Answer<RootCerts> {
+    let Some(file) = variable("SSL_CERT_FILE") else { return Ok(RootCerts::WebPki) };
+    let wrong = |text: String| format!("[hub] SSL_CERT_FILE: {text}");
+    let text = std::fs::read(&file).map_err(|e| wrong(format!("cannot read {}: {e}", file.display())))?;
+    let certificates: Vec<_> = parse_pem(&text)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(wrong(format!("expected certificates in {}, found none", file.display())));
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 pub fn backoff(tries: u32) {

@@ -224,6 +224,30 @@ TEST_F(HubErrorsTest, Redirects) {
   EXPECT_NE(redirect("file:///etc/passwd").find("expected an http(s) address in a redirect"), std::string::npos);
 }
 
+TEST_F(HubErrorsTest, Tls) {
+  const auto at = [](int port) { return "https://127.0.0.1:" + std::to_string(port); };
+  env_.set("HF_ENDPOINT", at(server_->tls_port));
+  expect_refused({"cannot be reached: ", "invalid peer certificate: UnknownIssuer"});
+  env_.set("SSL_CERT_FILE", std::string(MLX_LM_TEST_DATA) + "/hub/localhost.pem");
+  env_.set("HF_ENDPOINT", "https://localhost:" + std::to_string(server_->tls_port));
+  expect_refused({"cannot be reached: ", "not valid for name"});
+  env_.set("HF_ENDPOINT", at(server_->hub_port));  // speaks no TLS
+  expect_refused({"cannot be reached: "});
+  EXPECT_EQ(requests().size(), 0u);
+  only_big();
+  env_.set("HF_ENDPOINT", at(server_->tls_port));
+  fault("TLS GET " + kBigPath, {{"location", "{hub}" + kBigPath}});
+  expect_refused({"expected a redirect to https, found one to http"});
+  EXPECT_EQ(count("GET"), 0);
+  for (const std::string& text :
+       Names{"", "not a certificate", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"}) {
+    env_.set("SSL_CERT_FILE", folder_.write("certificates", text).string());
+    expect_refused({"[hub] SSL_CERT_FILE: expected certificates in ", "certificates, found none"});
+  }
+  env_.set("SSL_CERT_FILE", (folder_.path() / "nothing").string());
+  expect_refused({"[hub] SSL_CERT_FILE: cannot read ", "nothing: No such file"});
+}
+
 TEST_F(HubErrorsTest, Endpoints) {
   for (const std::string& endpoint : Names{"huggingface.co", "ftp://a", "file:///", "/", "http://"}) {
     env_.set("HF_ENDPOINT", endpoint);

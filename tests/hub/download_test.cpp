@@ -204,6 +204,26 @@ TEST_F(HubTest, TokenFromFiles) {
   EXPECT_EQ(refused(), "[hub] HF_TOKEN: expected letters and digits on one line, found something else");
 }
 
+// --- TLS ---
+
+TEST_F(HubTest, CertificatesOfOnesOwn) {
+  env_.set("SSL_CERT_FILE", std::string(MLX_LM_TEST_DATA) + "/hub/localhost.pem");
+  env_.set("HF_ENDPOINT", "https://127.0.0.1:" + std::to_string(server_->tls_port) + "/");
+  env_.set("HF_TOKEN", "hf_secret");
+  download();
+  EXPECT_EQ(read_file(snapshot() / "model.safetensors"), big());
+  EXPECT_EQ(count("TLS GET " + kBigPath + " Bearer hf_secret"), 1);
+}
+
+TEST_F(HubTest, TokenDoesNotChangeTheScheme) {
+  env_.set("SSL_CERT_FILE", std::string(MLX_LM_TEST_DATA) + "/hub/localhost.pem");
+  env_.set("HF_TOKEN", "hf_secret");
+  only_big();
+  fault("GET " + kBigPath, {{"location", "{tls}" + kBigPath}});
+  download();
+  EXPECT_EQ(requests().back(), "TLS GET " + kBigPath);
+}
+
 // --- offline, and where the cache is ---
 
 TEST_F(HubTest, OfflineTakesWhatIsHere) {

@@ -76,8 +76,8 @@ class HubServer {
     std::string line;
     for (char c; read(out[0], &c, 1) == 1 && c != '\n';) line += c;
     close(out[0]);
-    std::istringstream(line) >> hub_port >> cdn_port;
-    if (!cdn_port) throw std::runtime_error("hub_server.py did not start");
+    std::istringstream(line) >> hub_port >> cdn_port >> tls_port;
+    if (!tls_port) throw std::runtime_error("hub_server.py did not start");
   }
   HubServer(const HubServer&) = delete;
   HubServer& operator=(const HubServer&) = delete;
@@ -90,7 +90,7 @@ class HubServer {
     waitpid(pid_, nullptr, 0);
   }
 
-  int hub_port = 0, cdn_port = 0;
+  int hub_port = 0, cdn_port = 0, tls_port = 0;
 
  private:
   pid_t pid_ = 0;
@@ -106,8 +106,8 @@ class HubTest : public testing::Test {
 
   HubTest() {
     for (auto name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH",
-                      "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "XDG_CACHE_HOME", "HTTP_PROXY", "HTTPS_PROXY",
-                      "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}) {
+                      "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "SSL_CERT_FILE", "XDG_CACHE_HOME", "HTTP_PROXY",
+                      "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}) {
       env_.set(name, std::nullopt);
     }
     env_.set("HF_HOME", home().string());

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """A small Hugging Face Hub for the download tests: python3 hub_server.py SCENARIO LOG
 
-Listens on two free ports of 127.0.0.1 (the hub, and another host for large files), prints both on one line, and ends
-when its standard input does. SCENARIO is JSON, read again at every request:
+Listens on three free ports of 127.0.0.1 (the hub, another host for large files, and the hub with TLS), prints them on one
+line, and ends when its standard input does. SCENARIO is JSON, read again at every request:
 
   repo      "org/name"
   sha       the commit; "revisions": other names that resolve to it (default: main)
   files     {name: {"text": ..., or "size": bytes of a fixed pattern, "lfs": true, "cdn": true (served by the other port),
             "etag": ..., "claim": a size that the HEAD tells instead of the true one}}
   listing   the body of the listing, verbatim, instead of the true one; "pad": bytes of white space before it
-  faults    [{"on": start of "METHOD PATH" on the hub or "CDN METHOD PATH", "times": how often (default: always), and one
+  faults    [{"on": start of "METHOD PATH" on the hub, "CDN METHOD PATH" or "TLS METHOD PATH", "times": how often (default: always), and one
             of "status" with "headers" and "body" (as latin-1); "cut": bytes after which the connection ends; "flip": a byte to
             damage; "delay": seconds; "ignore_range"; "wrong_range"; "extra": bytes too many; "no_length": the end of
             the connection ends the body; "location"}]
@@ -20,6 +20,7 @@ import hashlib
 import http.server
 import json
 import os
+import ssl
 import sys
 import threading
 import time
@@ -65,7 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def serve(self):
         self.hub = scenario()
-        on = ("CDN " if self.server.is_cdn else "") + self.command + " " + self.path
+        on = self.server.name + self.command + " " + self.path
         line = {"on": on, "range": self.headers.get("Range", ""), "token": self.headers.get("Authorization", "")}
         with lock:
             with open(LOG, "a") as log:
@@ -75,7 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "status" in self.fault:
             return self.answer(self.fault["status"], self.fault.get("body", "no").encode("latin-1"), self.fault.get("headers", {}))
         if "location" in self.fault:
-            target = self.fault["location"].replace("{hub}", HUB).replace("{cdn}", CDN)
+            target = self.fault["location"].replace("{hub}", HUB).replace("{cdn}", CDN).replace("{tls}", TLS)
             return self.answer(307, b"", {"Location": target})
         path = urllib.parse.unquote(self.path.split("?")[0])
         self.route(path)
@@ -104,7 +105,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not path.startswith((resolve, "/cdn/")) or name not in files:
             return self.answer(404, b"no", {"X-Error-Code": "EntryNotFound" if path.startswith(resolve) else ""})
         file = files[name]
-        if file.get("cdn") and not self.server.is_cdn:
+        if file.get("cdn") and self.server.name != "CDN ":
             headers = {"Location": f"{CDN}/cdn/{name}", "X-Linked-Etag": f'"{etag(file)}"',
                        "X-Linked-Size": str(file.get("claim", len(content(file)))), "X-Repo-Commit": sha}
             return self.answer(302, b"", headers)
@@ -154,15 +155,19 @@ class Server(http.server.ThreadingHTTPServer):
         pass  # a client that hangs up is what many of the tests are about
 
 
-def listen(is_cdn):
+def listen(name):
     server = Server(("127.0.0.1", 0), Handler)
-    server.is_cdn = is_cdn
+    server.name = name
+    if name == "TLS ":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.path.join(os.path.dirname(__file__), "localhost.pem"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.server_port
 
 
-hub_port, cdn_port = listen(False), listen(True)
-HUB, CDN = f"http://127.0.0.1:{hub_port}", f"http://127.0.0.1:{cdn_port}"
-print(hub_port, cdn_port, flush=True)
+ports = [listen(name) for name in ("", "CDN ", "TLS ")]
+HUB, CDN, TLS = (f"{scheme}://127.0.0.1:{port}" for scheme, port in zip(("http", "http", "https"), ports))
+print(*ports, flush=True)
 sys.stdin.read()
 os._exit(0)
