@@ -111,3 +111,6 @@ fn describe(file: &[u8], error: &SafeTensorError) -> String {
         other => one_line(&other.to_string(), 300),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,18 +81,20 @@ fn split<'a>(text: &'a str, separator: Option<&str>, limit: usize, from_right: b
 }
 
 fn split_at_space(text: &str, limit: usize, from_right: bool) -> Vec<&str> {
+    // What is left after the last cut keeps the white space at its far end.
+    let near = if from_right { str::trim_end } else { str::trim_start };
     let mut parts = Vec::new();
-    let mut rest = text.trim();
+    let mut rest = near(text);
     while !rest.is_empty() {
         let cut = if from_right { rest.rfind(char::is_whitespace) } else { rest.find(char::is_whitespace) };
-        let Some(at) = cut.filter(|_| parts.len() < limit) else { break };
+        let Some(at) = cut.filter(|_| parts.len() < limit) else {
+            parts.push(rest);
+            break;
+        };
         let width = rest[at..].chars().next().map_or(1, char::len_utf8);
-        let (before, after) = (rest[..at].trim_end(), rest[at + width..].trim_start());
+        let (before, after) = (&rest[..at], &rest[at + width..]);
         parts.push(if from_right { after } else { before });
-        rest = if from_right { before } else { after };
-    }
-    if !rest.is_empty() {
-        parts.push(rest);
+        rest = near(if from_right { before } else { after });
     }
     if from_right {
         parts.reverse();
@@ -107,3 +109,6 @@ fn has_long_number(text: &str) -> bool {
 fn wrong(text: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, text.to_owned())
 }
+
+#[cfg(test)]
+mod tests;
