@@ -26,7 +26,7 @@ pub fn more_methods(state: &State, value: &Value, method: &str, args: &[Value]) 
             Ok(parts.into_iter().map(Value::from).collect())
         }
         // The library makes a text of any width before it is paid for.
-        "format" if text.contains(":{") || has_long_number(text) => Err(wrong("format: the width is too large")),
+        "format" if has_wide_field(text) => Err(wrong("format: the width is too large")),
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(args)?;
             Ok(Value::from(text.strip_prefix(prefix).unwrap_or(text)))
@@ -102,8 +102,13 @@ fn split_at_space(text: &str, limit: usize, from_right: bool) -> Vec<&str> {
     parts
 }
 
-fn has_long_number(text: &str) -> bool {
-    text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 4)
+/// Whether a field such as {:>9} asks for five digits or more, or for a width that is an argument.
+fn has_wide_field(text: &str) -> bool {
+    text.replace("{{", "").split('{').skip(1).any(|field| {
+        let (field, closed) = field.split_once('}').map_or((field, false), |(field, _)| (field, true));
+        let Some((_, spec)) = field.split_once(':') else { return false };
+        !closed || spec.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 4)
+    })
 }
 
 fn wrong(text: &str) -> Error {

@@ -72,6 +72,17 @@ fn results_are_those_of_python() {
 }
 
 #[test]
+fn wide_fields_are_found() {
+    for wide in ["{:99999}", "{0:>12345}", "{a:.10000f}", "a{{{:12345}}}", "{:{}}", "{:>{w}}", "{!r:99999}", "{:99999"]
+    {
+        assert!(super::has_wide_field(wide), "{wide}");
+    }
+    for plain in ["", "{}", "{:9999}", "id 123456: {}", "{{a: 123456}}", "{a}: 123456 {b:>4}", "{", "}{", "12345:{}"] {
+        assert!(!super::has_wide_field(plain), "{plain}");
+    }
+}
+
+#[test]
 fn wrong_arguments_are_errors() {
     for expression in [
         "'a'.split('')",

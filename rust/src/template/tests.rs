@@ -85,14 +85,16 @@ fn endless_work_runs_out_of_fuel() {
         "{{ ('a' * 10000).replace('', 'a' * 1000000)|length }}",
     ] {
         let text = fails(work);
-        assert!(text.contains("too many") || text.contains("too large") || text.contains("unknown"), "{work}: {text}");
+        assert!(
+            ["too many", "too large", "too long", "unknown"].iter().any(|part| text.contains(part)),
+            "{work}: {text}"
+        );
     }
     for step in ["ns.x = ns.x ~ ns.x", "ns.x = ns.x + ns.x", "ns.x = ns.x|replace('a', 'aa')", "ns.x = [ns.x]|join * 2"]
     {
-        assert_eq!(
-            fails(&format!("{NUMBERS}{{% set {step} %}}{{% endfor %}}")),
-            "it takes too many steps or too much memory"
-        );
+        // On a busy machine the clock may be first.
+        let text = fails(&format!("{NUMBERS}{{% set {step} %}}{{% endfor %}}"));
+        assert!(text.contains("too many steps") || text.contains("too long"), "{step}: {text}");
     }
 }
 
