@@ -228,7 +228,7 @@ TEST_F(HubErrorsTest, Tls) {
   const auto at = [](int port) { return "https://127.0.0.1:" + std::to_string(port); };
   env_.set("HF_ENDPOINT", at(server_->tls_port));
   expect_refused({"cannot be reached: ", "invalid peer certificate: UnknownIssuer"});
-  env_.set("SSL_CERT_FILE", std::string(MLX_LM_TEST_DATA) + "/hub/localhost.pem");
+  env_.set("SSL_CERT_FILE", server_->certificate);
   env_.set("HF_ENDPOINT", "https://localhost:" + std::to_string(server_->tls_port));
   expect_refused({"cannot be reached: ", "not valid for name"});
   env_.set("HF_ENDPOINT", at(server_->hub_port));  // speaks no TLS

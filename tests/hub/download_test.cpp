@@ -207,7 +207,7 @@ TEST_F(HubTest, TokenFromFiles) {
 // --- TLS ---
 
 TEST_F(HubTest, CertificatesOfOnesOwn) {
-  env_.set("SSL_CERT_FILE", std::string(MLX_LM_TEST_DATA) + "/hub/localhost.pem");
+  env_.set("SSL_CERT_FILE", server_->certificate);
   env_.set("HF_ENDPOINT", "https://127.0.0.1:" + std::to_string(server_->tls_port) + "/");
   env_.set("HF_TOKEN", "hf_secret");
   download();
@@ -216,7 +216,7 @@ TEST_F(HubTest, CertificatesOfOnesOwn) {
 }
 
 TEST_F(HubTest, TokenDoesNotChangeTheScheme) {
-  env_.set("SSL_CERT_FILE", std::string(MLX_LM_TEST_DATA) + "/hub/localhost.pem");
+  env_.set("SSL_CERT_FILE", server_->certificate);
   env_.set("HF_TOKEN", "hf_secret");
   only_big();
   fault("GET " + kBigPath, {{"location", "{tls}" + kBigPath}});

@@ -55,7 +55,7 @@ class Environment {
 // The server's process; it ends with its standard input, so also when the test crashes.
 class HubServer {
  public:
-  HubServer(const std::string& scenario, const std::string& log) {
+  HubServer(const std::string& scenario, const std::string& log) : certificate(log + ".pem") {
     int in[2], out[2];
     if (pipe(in) || pipe(out)) throw std::runtime_error("pipe");
     const std::string script = std::string(MLX_LM_TEST_DATA) + "/hub/hub_server.py";
@@ -91,6 +91,7 @@ class HubServer {
   }
 
   int hub_port = 0, cdn_port = 0, tls_port = 0;
+  const std::string certificate;  // of the hub with TLS
 
  private:
   pid_t pid_ = 0;

@@ -14,13 +14,14 @@ line, and ends when its standard input does. SCENARIO is JSON, read again at eve
             damage; "delay": seconds; "ignore_range"; "wrong_range"; "extra": bytes too many; "no_length": the end of
             the connection ends the body; "location"}]
 
-LOG gets a line of JSON for each request: on, range, token.
+LOG gets a line of JSON for each request: on, range, token. LOG.pem is the certificate of the hub with TLS, made anew.
 """
 import hashlib
 import http.server
 import json
 import os
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -160,7 +161,13 @@ def listen(name):
     server.name = name
     if name == "TLS ":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(os.path.join(os.path.dirname(__file__), "localhost.pem"))
+        certificate = LOG + ".pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1",
+                        "-keyout", certificate, "-out", certificate + ".cert"], check=True, capture_output=True)
+        with open(certificate, "a") as both:
+            both.write(open(certificate + ".cert").read())
+        context.load_cert_chain(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.server_port
