@@ -40,6 +40,7 @@ need_program cmake cmake
 need_program ninja ninja-build
 need_program ccache ccache
 need_program python3 python3
+need_program openssl openssl
 if [ "${1:-}" = --check ]; then
   need_program clang-format clang-format
   need_program rustfmt rustfmt-web

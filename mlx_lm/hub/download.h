@@ -21,7 +21,8 @@ struct DownloadOptions {
 // and goes on with what was cut off. Environment: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and
 // others (docs/hub.md).
 // Errors: Error in one line, for a repository that is not there or not open, a network or a disk that fails, and
-// anything that the server says and should not.
+// anything that the server says and should not. What progress throws ends the download and becomes an Error, too.
+// Threads: safe to use from several, also of other processes: a file is fetched once.
 std::filesystem::path download_snapshot(const std::string& repo, const DownloadOptions& options);
 
 }  // namespace mlx_lm

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::guard::Answer;
 use crate::names::is_hex;
@@ -39,9 +40,7 @@ impl Cache {
         if fs::read_to_string(&file).is_ok_and(|found| found == commit) {
             return Ok(());
         }
-        make_parent(&file)?;
-        let fresh = beside(&file);
-        fs::write(&fresh, commit).and_then(|()| fs::rename(&fresh, &file)).map_err(|e| unwritable(&file, &e))
+        replace(&file, |fresh| fs::write(fresh, commit))
     }
 
     /// Held while a blob is written; flock, as Python's filelock, so the two wait for each other.
@@ -56,13 +55,8 @@ impl Cache {
 
     /// snapshots/<commit>/<name> becomes a relative link to blobs/<etag>, in one step.
     pub fn link(&self, pointer: &Path, name: &str, etag: &str) -> Answer<()> {
-        make_parent(pointer)?;
         let up = "../".repeat(2 + name.matches('/').count());
-        let fresh = beside(pointer);
-        let _ = fs::remove_file(&fresh);
-        std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), &fresh)
-            .and_then(|()| fs::rename(&fresh, pointer))
-            .map_err(|e| unwritable(pointer, &e))
+        replace(pointer, |fresh| std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), fresh))
     }
 }
 
@@ -92,7 +86,7 @@ fn home() -> Answer<PathBuf> {
     Ok(cache.join("huggingface"))
 }
 
-fn variable(name: &str) -> Option<PathBuf> {
+pub fn variable(name: &str) -> Option<PathBuf> {
     let value = PathBuf::from(env::var_os(name).filter(|value| !value.is_empty())?);
     match value.strip_prefix("~") {
         Ok(rest) => Some(PathBuf::from(env::var_os("HOME")?).join(rest)),
@@ -100,9 +94,18 @@ fn variable(name: &str) -> Option<PathBuf> {
     }
 }
 
-/// A name in the same folder for what is renamed into place.
-fn beside(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".{}.part", std::process::id()))
+/// `make` makes something under a name beside `path`, which then takes its place in one step.
+fn replace(path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Answer<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    make_parent(path)?;
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let fresh = path.with_file_name(format!(".{}.{number}.part", std::process::id()));
+    // What a process of the same number left behind when it was killed.
+    let _ = fs::remove_file(&fresh);
+    make(&fresh).and_then(|()| fs::rename(&fresh, path)).map_err(|e| {
+        let _ = fs::remove_file(&fresh);
+        unwritable(path, &e)
+    })
 }
 
 pub fn make_parent(path: &Path) -> Answer<()> {
@@ -112,4 +115,36 @@ pub fn make_parent(path: &Path) -> Answer<()> {
 
 pub fn unwritable(path: &Path, error: &std::io::Error) -> String {
     format!("[hub] cache: cannot write {}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refs_and_links() {
+        let folder = env::temp_dir().join(format!("mlx_lm_cache_{}", std::process::id()));
+        let cache = Cache { folder: folder.join("models--a--b"), locks: folder.join("locks") };
+        let commit = "0123456789".repeat(4);
+        assert!(cache.snapshot("main").is_none());
+        cache.write_ref("refs/pr/1", &commit).unwrap();
+        cache.write_ref("refs/pr/1", &commit).unwrap();
+        assert!(cache.snapshot("refs/pr/1").is_none(), "there is no such folder yet");
+        let snapshot = cache.folder.join("snapshots").join(&commit);
+        for _ in 0..2 {
+            cache.link(&snapshot.join("sub/file"), "sub/file", "e").unwrap();
+        }
+        assert_eq!(cache.snapshot("refs/pr/1"), Some(snapshot.clone()));
+        assert_eq!(cache.snapshot(&commit), Some(snapshot.clone()));
+        assert_eq!(fs::read_link(snapshot.join("sub/file")).unwrap(), Path::new("../../../blobs/e"));
+        assert_eq!(fs::read_dir(snapshot.join("sub")).unwrap().count(), 1, "nothing is left beside it");
+        let lock = cache.lock("e").unwrap();
+        assert!(File::open(folder.join("locks/e.lock")).unwrap().try_lock().is_err());
+        drop(lock);
+        // A folder is in the way.
+        fs::create_dir(cache.folder.join("refs/main")).unwrap();
+        assert!(cache.write_ref("main", &commit).unwrap_err().starts_with("[hub] cache: cannot write "));
+        assert_eq!(fs::read_dir(cache.folder.join("refs")).unwrap().count(), 2, "refs/ and main/ only");
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -48,8 +48,8 @@ fn snapshot(request: &SnapshotRequest, cache: &Cache, progress: &Progress) -> An
     let client = Client::of_environment(&what)?;
     let listing = match list(&client, request) {
         Ok(listing) => listing,
-        // As huggingface_hub: a network that is down does not matter while the files are here.
-        Err(failure) if failure.unreachable => match cache.snapshot(&request.revision) {
+        // As huggingface_hub: no network, a server in trouble or an expired token do not matter while the files are here.
+        Err(failure) if failure.refused => match cache.snapshot(&request.revision) {
             Some(folder) => return Ok(folder),
             None => return Err(format!("{}; nothing of it is in the cache", failure.text)),
         },

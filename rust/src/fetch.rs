@@ -5,11 +5,13 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use sha1::Digest;
+use ureq::Body;
+use ureq::http::Response;
 
 use crate::cache::{make_parent, unwritable};
 use crate::ffi::Progress;
 use crate::guard::Answer;
-use crate::http::{Client, Remote, backoff};
+use crate::http::{Client, Failure, Remote, backoff};
 use crate::names::is_hex;
 
 // Tries in a row that brought no new byte.
@@ -55,6 +57,9 @@ fn fill(client: &Client, path: &str, name: &str, remote: &Remote, partial: &Path
         let failure = match client.get(path, start) {
             Err(failure) => failure,
             Ok(response) => {
+                if let Some(size) = whole_size(&response).filter(|&size| size != remote.size) {
+                    return Err(client.wrong(&format!("{name}: expected {} bytes, found {size}", remote.size)).text);
+                }
                 let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
                 let continues = range.is_some_and(|text| text.starts_with(&format!("bytes {start}-")));
                 if start > 0 && !(response.status().as_u16() == 206 && continues) {
@@ -88,16 +93,25 @@ fn fill(client: &Client, path: &str, name: &str, remote: &Remote, partial: &Path
     file.sync_all().map_err(|e| unwritable(partial, &e))
 }
 
+/// The size of the whole file, where the answer tells it.
+fn whole_size(response: &Response<Body>) -> Option<u64> {
+    let header = |name: &str| response.headers().get(name)?.to_str().ok();
+    match response.status().as_u16() {
+        200 => header("content-length")?.parse().ok(),
+        _ => header("content-range")?.rsplit_once('/')?.1.parse().ok(),
+    }
+}
+
 /// Appends the body; the failure says why it ended, which matters only when the file is not complete.
 fn copy(
     client: &Client,
-    response: ureq::http::Response<ureq::Body>,
+    response: Response<Body>,
     name: &str,
     remote: &Remote,
     file: &mut File,
     partial: &Path,
     progress: &Progress,
-) -> Answer<crate::http::Failure> {
+) -> Answer<Failure> {
     let mut done = file.metadata().map_err(|e| unwritable(partial, &e))?.len();
     let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
     let mut buffer = vec![0; 256 << 10];

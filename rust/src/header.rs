@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::fmt;
 
 use safetensors::SafeTensors;
-use safetensors::tensor::SafeTensorError;
+use safetensors::tensor::{SafeTensorError, TensorInfo};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::ffi::{Header, HeaderPair, HeaderTensor};
 use crate::guard::{Answer, guarded, lossy, one_line};
 
-// 100 MB is the crate's own bound; the largest checkpoints' shards have headers below 1 MB.
+// The crate's own bound; the largest checkpoints' shards have headers below 1 MB.
+const MAX_HEADER: u64 = 100_000_000;
 const MAX_DIMS: usize = 8;
 
 pub fn read_header(file: &[u8], origin: &[u8]) -> Answer<Header> {
@@ -80,17 +81,31 @@ impl<'de> Visitor<'de> for Keys<'_> {
 
 fn header_bytes(file: &[u8]) -> Option<&[u8]> {
     let length = u64::from_le_bytes(file.get(..8)?.try_into().ok()?);
-    if length > 100_000_000 {
+    if length > MAX_HEADER {
         return None;
     }
     file.get(8..8 + length as usize)
+}
+
+/// The first tensor whose size is not what shape and dtype need: the crate does not tell its name.
+fn culprit(file: &[u8]) -> Option<String> {
+    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header_bytes(file)?).ok()?;
+    header.into_iter().find_map(|(name, value)| {
+        let info: TensorInfo = serde_json::from_value(value).ok()?;
+        let (begin, end) = info.data_offsets;
+        let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |bits, &size| bits.checked_mul(size));
+        let fits = bits.is_some_and(|bits| bits % 8 == 0 && end.checked_sub(begin) == Some(bits / 8));
+        (!fits).then_some(name)
+    })
 }
 
 fn describe(file: &[u8], error: &SafeTensorError) -> String {
     let size = file.len();
     match error {
         SafeTensorError::HeaderTooSmall => format!("expected at least 8 bytes, found {size}"),
-        SafeTensorError::HeaderTooLarge => "expected a header of at most 100000000 bytes, found a larger one".into(),
+        SafeTensorError::HeaderTooLarge => {
+            format!("expected a header of at most {MAX_HEADER} bytes, found a larger one")
+        }
         SafeTensorError::InvalidHeaderLength => {
             let length = u64::from_le_bytes(file[..8].try_into().unwrap_or_default());
             format!("expected a header of {length} bytes, found only {} in the file", size - 8)
@@ -101,13 +116,18 @@ fn describe(file: &[u8], error: &SafeTensorError) -> String {
             "tensor {}: its data_offsets leave a gap, overlap another tensor or run backwards",
             one_line(name, 200)
         ),
-        SafeTensorError::TensorInvalidInfo => {
-            "a tensor's data_offsets span another number of bytes than its shape and dtype need".into()
+        SafeTensorError::TensorInvalidInfo | SafeTensorError::ValidationOverflow | SafeTensorError::MisalignedSlice => {
+            format!(
+                "tensor {}: its data_offsets span another number of bytes than its shape and dtype need",
+                one_line(&culprit(file).unwrap_or_default(), 200)
+            )
         }
         SafeTensorError::MetadataIncompleteBuffer => {
             format!("expected the tensors to end where the file ends ({size} bytes), found another end; is it cut off?")
         }
-        SafeTensorError::ValidationOverflow => "a tensor's shape overflows".into(),
         other => one_line(&other.to_string(), 300),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, Uri};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Error};
 
-use crate::cache::token;
+use crate::cache::{token, variable};
 use crate::guard::{Answer, one_line};
 use crate::names::check_etag;
 
@@ -25,8 +26,8 @@ pub struct Client {
 
 pub struct Failure {
     pub text: String,
-    /// The network or the server is down: what the cache holds may serve.
-    pub unreachable: bool,
+    /// The server is not there or gives nothing: what the cache holds may serve.
+    pub refused: bool,
     pub retry: bool,
 }
 
@@ -48,6 +49,7 @@ impl Client {
             .http_status_as_error(false)
             .user_agent(concat!("mlx-lm.cpp/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")
+            .tls_config(TlsConfig::builder().root_certs(trusted()?).build())
             .timeout_resolve(Some(Duration::from_secs(10)))
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_recv_response(Some(Duration::from_secs(30)))
@@ -88,7 +90,7 @@ impl Client {
         }
         let etag = header("x-linked-etag").or(header("etag")).unwrap_or_default();
         let etag = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"');
-        check_etag(etag).map_err(|text| Failure { text, unreachable: false, retry: false })?;
+        check_etag(etag).map_err(|text| Failure { text, refused: false, retry: false })?;
         let size = header("x-linked-size").or(header("content-length")).and_then(|text| text.parse().ok());
         let size = size.ok_or_else(|| self.wrong(&format!("{name}: expected its size, found none")))?;
         Ok(Remote { etag: etag.to_owned(), size })
@@ -107,10 +109,13 @@ impl Client {
     /// A HEAD stops at the door of another host: the hub has then already said what the file is.
     fn send(&self, method: &str, path: &str, from: u64) -> Result<Response<Body>, Failure> {
         let mut url = format!("{}{path}", self.endpoint);
+        // Once another host has had a say in the address, the token stays home for good.
+        let mut at_home = true;
         for _ in 0..=MAX_REDIRECTS {
             let here = origin(&url).ok_or_else(|| self.wrong("expected an http(s) address in a redirect"))?;
             let mut request = if method == "HEAD" { self.agent.head(&url) } else { self.agent.get(&url) };
-            if let Some(token) = self.token.as_ref().filter(|_| here == self.origin) {
+            at_home &= here == self.origin;
+            if let Some(token) = self.token.as_ref().filter(|_| at_home) {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
             if from > 0 {
@@ -120,8 +125,8 @@ impl Client {
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
-            let target = response.headers().get("location").and_then(|value| value.to_str().ok()).unwrap_or("");
-            let next = join(&url, target);
+            let target = response.headers().get("location").and_then(|value| value.to_str().ok());
+            let next = target.map(|target| join(&url, target)).unwrap_or_default();
             let there = origin(&next).ok_or_else(|| self.wrong("expected an http(s) address in a redirect"))?;
             if method == "HEAD" && there != self.origin {
                 return Ok(response);
@@ -146,21 +151,24 @@ impl Client {
     }
 
     pub fn wrong(&self, text: &str) -> Failure {
-        Failure { text: format!("[hub] {}: {}: {text}", self.what, self.origin), unreachable: false, retry: false }
+        Failure { text: format!("[hub] {}: {}: {text}", self.what, self.origin), refused: false, retry: false }
     }
 
     pub fn broken(&self, text: &str) -> Failure {
-        Failure { unreachable: true, retry: true, ..self.wrong(&one_line(text, 200)) }
+        Failure { refused: true, retry: true, ..self.wrong(&one_line(text, 200)) }
     }
 
     fn failed(&self, error: &Error) -> Failure {
-        let refused = match error {
-            Error::HostNotFound | Error::ConnectionFailed => true,
-            Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
-            _ => false,
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+        // A connection that broke may do better next time; a network or a server that is not there will not.
+        let retry = match error {
+            Error::HostNotFound | Error::ConnectionFailed => false,
+            Error::Io(e) => {
+                matches!(e.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof)
+            }
+            _ => true,
         };
-        let failure = self.broken(&format!("cannot be reached: {error}"));
-        Failure { retry: !refused, ..failure }
+        Failure { retry, ..self.broken(&format!("cannot be reached: {error}")) }
     }
 
     fn refused(&self, status: u16, headers: &HeaderMap) -> Failure {
@@ -178,9 +186,27 @@ impl Client {
             (500.., ..) => "the server has a problem; try again later",
             _ => "unexpected answer",
         };
-        let failing = status >= 500 || status == 429;
-        Failure { unreachable: failing, retry: failing, ..self.wrong(&format!("status {status}: {advice}")) }
+        let retry = status >= 500 || status == 429;
+        let refused = code != "RevisionNotFound";
+        Failure { refused, retry, ..self.wrong(&format!("status {status}: {advice}")) }
     }
+}
+
+/// SSL_CERT_FILE, as Python's clients, for a company's own authority; else what Mozilla trusts.
+fn trusted() -> Answer<RootCerts> {
+    let Some(file) = variable("SSL_CERT_FILE") else { return Ok(RootCerts::WebPki) };
+    let wrong = |text: String| format!("[hub] SSL_CERT_FILE: {text}");
+    let text = std::fs::read(&file).map_err(|e| wrong(format!("cannot read {}: {e}", file.display())))?;
+    let certificates: Vec<_> = parse_pem(&text)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(wrong(format!("expected certificates in {}, found none", file.display())));
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 pub fn backoff(tries: u32) {
@@ -202,7 +228,8 @@ fn origin(url: &str) -> Option<String> {
 fn join(base: &str, target: &str) -> String {
     let scheme = base.split("://").next().unwrap_or("https");
     let host_end = base[scheme.len() + 3..].find('/').map_or(base.len(), |at| scheme.len() + 3 + at);
-    if target.contains("://") {
+    let has_scheme = target.find(':').is_some_and(|colon| !target[..colon].contains(['/', '?', '#']));
+    if has_scheme {
         target.to_owned()
     } else if target.starts_with("//") {
         format!("{scheme}:{target}")
@@ -228,5 +255,8 @@ mod tests {
         assert_eq!(join("http://h/a/b", "/e"), "http://h/e");
         assert_eq!(join("https://h/a/b", "//c/e"), "https://c/e");
         assert_eq!(join("http://h", "e"), "http://h/e");
+        assert_eq!(join("http://h/a/b", "/e?to=http://x"), "http://h/e?to=http://x");
+        assert_eq!(join("http://h/a/b", "../e"), "http://h/a/../e");
+        assert!(origin(&join("http://h/a", "file:/etc/passwd")).is_none() && origin("").is_none());
     }
 }

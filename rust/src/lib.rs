@@ -5,6 +5,7 @@ mod cache;
 mod download;
 mod fetch;
 mod guard;
+mod halt;
 mod header;
 mod http;
 mod methods;

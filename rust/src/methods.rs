@@ -26,7 +26,7 @@ pub fn more_methods(state: &State, value: &Value, method: &str, args: &[Value]) 
             Ok(parts.into_iter().map(Value::from).collect())
         }
         // The library makes a text of any width before it is paid for.
-        "format" if text.contains(":{") || has_long_number(text) => Err(wrong("format: the width is too large")),
+        "format" if has_wide_field(text) => Err(wrong("format: the width is too large")),
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(args)?;
             Ok(Value::from(text.strip_prefix(prefix).unwrap_or(text)))
@@ -81,18 +81,20 @@ fn split<'a>(text: &'a str, separator: Option<&str>, limit: usize, from_right: b
 }
 
 fn split_at_space(text: &str, limit: usize, from_right: bool) -> Vec<&str> {
+    // What is left after the last cut keeps the white space at its far end.
+    let near = if from_right { str::trim_end } else { str::trim_start };
     let mut parts = Vec::new();
-    let mut rest = text.trim();
+    let mut rest = near(text);
     while !rest.is_empty() {
         let cut = if from_right { rest.rfind(char::is_whitespace) } else { rest.find(char::is_whitespace) };
-        let Some(at) = cut.filter(|_| parts.len() < limit) else { break };
+        let Some(at) = cut.filter(|_| parts.len() < limit) else {
+            parts.push(rest);
+            break;
+        };
         let width = rest[at..].chars().next().map_or(1, char::len_utf8);
-        let (before, after) = (rest[..at].trim_end(), rest[at + width..].trim_start());
+        let (before, after) = (&rest[..at], &rest[at + width..]);
         parts.push(if from_right { after } else { before });
-        rest = if from_right { before } else { after };
-    }
-    if !rest.is_empty() {
-        parts.push(rest);
+        rest = near(if from_right { before } else { after });
     }
     if from_right {
         parts.reverse();
@@ -100,10 +102,18 @@ fn split_at_space(text: &str, limit: usize, from_right: bool) -> Vec<&str> {
     parts
 }
 
-fn has_long_number(text: &str) -> bool {
-    text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 4)
+/// Whether a field such as {:>9} asks for five digits or more, or for a width that is an argument.
+fn has_wide_field(text: &str) -> bool {
+    text.replace("{{", "").split('{').skip(1).any(|field| {
+        let (field, closed) = field.split_once('}').map_or((field, false), |(field, _)| (field, true));
+        let Some((_, spec)) = field.split_once(':') else { return false };
+        !closed || spec.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 4)
+    })
 }
 
 fn wrong(text: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, text.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,19 +2,20 @@
 //! hostile template can ask for. A step of the engine and every 64 bytes that it makes cost one unit of fuel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, escape_formatter};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
 use crate::guard::{Answer, guarded, lossy, one_line};
+use crate::halt::haltable;
 use crate::methods::more_methods;
-use crate::tojson::tojson;
+use crate::tojson::{python_float, tojson};
 
 // The longest templates in use (Llama 4, GPT-OSS, Gemma 4) have 10 to 20 kB.
 const MAX_SOURCE: usize = 256 << 10;
@@ -30,7 +31,7 @@ const NAME: &str = "chat template";
 pub struct BridgeTemplate {
     environment: Arc<Environment<'static>>,
     origin: String,
-    stuck: AtomicBool,
+    halted: AtomicU32,
 }
 
 pub fn template_new(source: &[u8], origin: &[u8]) -> Answer<Box<BridgeTemplate>> {
@@ -51,7 +52,7 @@ pub fn template_new(source: &[u8], origin: &[u8]) -> Answer<Box<BridgeTemplate>>
     });
     match environment {
         Ok(environment) => {
-            Ok(Box::new(BridgeTemplate { environment: Arc::new(environment), origin, stuck: AtomicBool::new(false) }))
+            Ok(Box::new(BridgeTemplate { environment: Arc::new(environment), origin, halted: AtomicU32::new(0) }))
         }
         Err(Failure::Text(text)) => Err(text),
         Err(Failure::Stuck) => Err(stuck_text(&origin)),
@@ -60,7 +61,7 @@ pub fn template_new(source: &[u8], origin: &[u8]) -> Answer<Box<BridgeTemplate>>
 
 impl BridgeTemplate {
     pub fn render(&self, context_json: &[u8]) -> Answer<String> {
-        if self.stuck.load(Ordering::Relaxed) {
+        if self.halted.load(Ordering::Relaxed) >= MAX_HALTED {
             return Err(stuck_text(&self.origin));
         }
         if context_json.len() > MAX_CONTEXT {
@@ -88,7 +89,7 @@ impl BridgeTemplate {
         answer.map_err(|failure| match failure {
             Failure::Text(text) => text,
             Failure::Stuck => {
-                self.stuck.store(true, Ordering::Relaxed);
+                self.halted.fetch_add(1, Ordering::Relaxed);
                 stuck_text(&self.origin)
             }
         })
@@ -103,8 +104,9 @@ const STACK_PER_BYTE: usize = 2048;
 const STACK_PER_FUEL: usize = 640;
 
 // What fuel misses is cut off by the clock: printing or comparing [[x, x], [x, x]] doubles with each level, within one
-// step. No thread can be ended from outside, so this one runs on, and the template is refused from then on.
+// step. A halted thread keeps its memory, so a template gets few chances; more than one, as the machine may be to blame.
 const PATIENCE: Duration = Duration::from_millis(1500);
+const MAX_HALTED: u32 = 3;
 const BYTES_PER_MILLISECOND: u64 = 1000;
 
 enum Failure {
@@ -120,7 +122,10 @@ fn on_large_stack<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let what = origin.to_owned();
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    let halt = Arc::new(AtomicBool::new(false));
+    let halted = halt.clone();
     let run = move || {
+        let work = || haltable(&halted, work);
         let answer = guarded("chat template", &what, || work().map_err(|e| format!("[chat template] {what}: {e}")));
         let _ = sender.send(answer);
     };
@@ -128,7 +133,10 @@ fn on_large_stack<T: Send + 'static>(
     thread.map_err(|e| Failure::Text(format!("[chat template] {origin}: no thread: {e}")))?;
     match receiver.recv_timeout(patience) {
         Ok(answer) => answer.map_err(Failure::Text),
-        Err(RecvTimeoutError::Timeout) => Err(Failure::Stuck),
+        Err(RecvTimeoutError::Timeout) => {
+            halt.store(true, Ordering::Relaxed);
+            Err(Failure::Stuck)
+        }
         Err(_) => Err(Failure::Text(format!("[chat template] {origin}: the library failed inside"))),
     }
 }
@@ -158,6 +166,13 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Undefined)
     });
+    // The library writes all digits of 1e-7 and 1e20.
+    environment.set_formatter(|out, state, value| match python_float(value) {
+        Some(text) => out.write_str(&text).map_err(Error::from),
+        None => escape_formatter(out, state, value),
+    });
+    // MiniMax's template tells null from a list by it.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     Ok(environment)
 }
 
@@ -274,3 +289,6 @@ impl std::io::Write for Bounded {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub mod tests;

@@ -154,32 +154,37 @@ impl Writer<'_, '_, '_> {
     }
 }
 
-/// Python's repr of a number; minijinja's Display never uses an exponent.
 fn number(value: &Value) -> String {
     match f64::try_from(value.clone()) {
-        Ok(x) if !value.is_integer() => float(x),
-        _ => value.to_string(),
+        Ok(x) if x.is_nan() => "NaN".into(),
+        Ok(x) if x.is_infinite() => if x > 0.0 { "Infinity" } else { "-Infinity" }.into(),
+        _ => python_float(value).unwrap_or_else(|| value.to_string()),
     }
 }
 
-fn float(x: f64) -> String {
-    if x.is_nan() {
-        return "NaN".into();
+/// Python's repr of a float; minijinja's Display never uses an exponent.
+pub fn python_float(value: &Value) -> Option<String> {
+    if value.kind() != ValueKind::Number || value.is_integer() {
+        return None;
     }
-    if x.is_infinite() {
-        return if x > 0.0 { "Infinity" } else { "-Infinity" }.into();
+    let x = f64::try_from(value.clone()).ok()?;
+    if !x.is_finite() {
+        return Some(format!("{x}").to_lowercase());
     }
     let scientific = format!("{x:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..16).contains(&exponent) {
         let plain = format!("{x}");
-        if plain.contains('.') { plain } else { plain + ".0" }
+        Some(if plain.contains('.') { plain } else { plain + ".0" })
     } else {
-        format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+        Some(format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()))
     }
 }
 
 fn wrong(text: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, text.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

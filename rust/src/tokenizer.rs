@@ -124,3 +124,6 @@ impl BridgeTokenizer {
 fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     std::str::from_utf8(bytes).map_err(|e| e.valid_up_to())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 #include "mlx_lm/generate/generate_step.h"
 
-#include <numeric>
+#include <atomic>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -203,6 +204,20 @@ TEST_F(GenerateStep, texts_do_not_mix) {
     EXPECT_EQ(a->token, greedy()[i]);
     EXPECT_EQ(b->token, alone[i]);
   }
+}
+
+// One model on several threads, each with its own text: MLX gives every thread a stream of its own.
+TEST_F(GenerateStep, threads_may_share_a_model) {
+  const auto other = golden_->expected["other"].get<std::vector<int>>();
+  const auto alone = tokens(other, {.max_tokens = 8}), wanted = greedy();
+  std::atomic<int> wrong = 0;
+  const auto work = [&](const std::vector<int>& prompt, const std::vector<int>& answer) {
+    for (int i = 0; i < 20; ++i) wrong += tokens(prompt, {.max_tokens = 8, .prefill_step_size = 5}) != answer;
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) threads.emplace_back(work, i % 2 ? other : prompt(), i % 2 ? alone : wanted);
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
 }
 
 }  // namespace

@@ -7,9 +7,8 @@
 #include <gtest/gtest.h>
 
 #include "mlx_lm/base/error.h"
-#include "mlx_lm/ops/backend.h"
 
-#include "tests/nn/store.h"
+#include "tests/nn/plain.h"
 
 namespace mlx_lm::nn {
 namespace {
@@ -27,11 +26,7 @@ std::optional<ConfigReader> scaling(const json& object) {
   return object.is_null() ? std::nullopt : std::optional(ConfigReader(object, "config.json: rope_scaling"));
 }
 
-class RopeScaling : public testing::TestWithParam<ops::Backend> {
- protected:
-  void SetUp() override { ops::set_backend(GetParam()); }
-  void TearDown() override { ops::set_backend(ops::Backend::kernels); }
-};
+class RopeScaling : public BothBackends {};
 
 TEST_P(RopeScaling, rotates_as_mlx_lm_does) {
   const auto golden = json::parse(std::ifstream(std::string(MLX_LM_TEST_DATA) + "/golden/rope.json"));
@@ -79,8 +74,7 @@ TEST_P(RopeScaling, takes_explicit_factors) {
   EXPECT_LT(difference(linear(x, 7), same(x, 7)), 1e-6) << "one factor for all";
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, RopeScaling, testing::Values(ops::Backend::kernels, ops::Backend::mlx),
-                         [](const auto& info) { return info.param == ops::Backend::kernels ? "kernels" : "mlx"; });
+MLX_LM_FOR_BOTH_BACKENDS(RopeScaling);
 
 template <class E = ConfigError>
 std::string refusal(const json& object, Rope::Options options = {.dims = 8, .max_position_embeddings = 64}) {

@@ -22,9 +22,11 @@ class MatrixTest : public testing::Test {
  protected:
   void SetUp() override { kernels::set_activations(kernels::Activations::float32); }
   void TearDown() override {
-    kernels::set_activations(kernels::Activations::int8);
+    kernels::set_activations(before_);
     set_backend(Backend::kernels);
   }
+
+  const kernels::Activations before_ = kernels::activations();
 
   // weight: its values in float32, (rows, cols).
   void expect_holds(const Matrix& m, const mx::array& weight, float tolerance, const std::string& what) {
@@ -88,18 +90,21 @@ TEST_F(MatrixTest, affine) {
   }
 }
 
-TEST_F(MatrixTest, affine_with_activations_in_8_bits) {
-  kernels::set_activations(kernels::Activations::int8);
+TEST_F(MatrixTest, affine_with_rounded_activations) {
   auto parts = mx::quantize(random({96, 512}), 64, 4);
   const auto m = Matrix::quantized(parts[0], parts[1], parts[2], {64, 4, "affine"});
   const auto exact = mx::dequantize(parts[0], parts[1], parts[2], 64, 4);
-  for (int n : {1, 3, 40}) {
-    const auto x = random({n, 512}, mx::float32, 5);
-    const auto error = matmul(x, m) - mx::matmul(x, mx::transpose(exact));
-    // Outputs have a spread of sqrt(512), about 23; rounding to 1/127 of a group's largest number gives about 1 %.
-    const float rms = mx::sqrt(mx::mean(mx::square(error))).item<float>();
-    EXPECT_GT(rms, 0.f);
-    EXPECT_LT(rms, 0.35f) << n;
+  for (auto activations : {kernels::Activations::int8, kernels::Activations::int16}) {
+    kernels::set_activations(activations);
+    const bool coarse = activations == kernels::Activations::int8;
+    for (int n : {1, 3, 40}) {
+      const auto x = random({n, 512}, mx::float32, 5);
+      const auto error = matmul(x, m) - mx::matmul(x, mx::transpose(exact));
+      // Outputs have a spread of sqrt(512), about 23; rounding to 1/127 of a group's largest number gives about 1 %.
+      const float rms = mx::sqrt(mx::mean(mx::square(error))).item<float>();
+      EXPECT_GT(rms, coarse ? 0.01f : 0.f) << "not rounded at all";
+      EXPECT_LT(rms, coarse ? 0.35f : 0.002f) << n;
+    }
   }
 }
 

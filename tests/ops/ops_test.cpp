@@ -197,15 +197,5 @@ TEST_F(Ops, do_not_mind_nothing) {
   EXPECT_EQ(by(Backend::kernels, [&] { return rms_norm(none, w, 1e-5f); }).size(), 0u);
 }
 
-TEST_F(Ops, backend_can_be_chosen) {
-  set_backend(Backend::kernels);
-  EXPECT_EQ(backend(), Backend::kernels);
-  EXPECT_EQ(activation_type(mx::bfloat16), mx::float32);
-  set_backend(Backend::mlx);
-  EXPECT_EQ(backend(), Backend::mlx);
-  EXPECT_EQ(activation_type(mx::bfloat16), mx::bfloat16);
-  EXPECT_GT(peak_memory(), size_t(1) << 20);
-}
-
 }  // namespace
 }  // namespace mlx_lm::ops

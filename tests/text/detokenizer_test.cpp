@@ -70,6 +70,20 @@ TEST(ByteLevelDetokenizer, cuts_smollm2_tokens_as_mlx_lm_does) {
   }
 }
 
+// Broken characters, lone bytes, spaces in every place (tests/golden/dump_detokenizer_random.py).
+TEST(Detokenizer, cuts_random_tokens_as_mlx_lm_does) {
+  const auto golden = json::parse(std::ifstream(std::string(MLX_LM_TEST_DATA) + "/golden/detokenizer_random.json"));
+  ASSERT_EQ(golden.size(), 3u);
+  for (const auto& entry : golden) {
+    const auto& decoder = entry.at("decoder");
+    const bool byte_level = decoder.at("type") == "ByteLevel";
+    const auto tokenizer = tiny_tokenizer(entry.at("tokens"), byte_level ? kByteLevel : decoder);
+    for (const auto& [ids, segments] : entry.at("texts").get<std::vector<std::pair<std::vector<int>, Segments>>>()) {
+      EXPECT_EQ(stream(tokenizer, byte_level ? kByteLevel : decoder, ids), segments) << decoder.at("type") << json(ids);
+    }
+  }
+}
+
 TEST(ByteLevelDetokenizer, holds_a_character_until_it_is_complete) {
   // U+1F600 is F0 9F 98 80, in GPT-2's letters.
   EXPECT_EQ(stream({"Ġa", "ð", "Ł", "ĺ", "Ģ", "b"}, kByteLevel), (Segments{"a", "", "", "", "😀", "b", ""}));
