@@ -129,14 +129,17 @@ class Packed : public PackedMatrix {
   size_t group_at(int r, int c) const {
     return r / kBlock * view_.block_bytes() + c / view_.group_size * view_.group_bytes();
   }
-  // Where the code of (r, c) lies in its group; shift: by how many bits.
-  size_t code_offset(int r, int c, int& shift) const {
-    const int k = c % kGroup;
-    int piece = k / 4;
-    shift = view_.nibbles() && piece >= 4 ? 4 : 0;
-    if (view_.nibbles()) piece %= 4;
-    return 2 * kBlock * size_of(view_.type) + c % view_.group_size / kGroup * view_.piece_bytes() + piece * 32 +
-           r % kBlock * 4 + k % 4;
+  // Where the code of (r, c) lies in its group, and by how many bits it is shifted up there.
+  struct Place {
+    size_t byte;
+    int shift;
+  };
+  Place place_of(int r, int c) const {
+    const int k = c % kGroup, piece = k / 4;
+    const bool high = view_.nibbles() && piece >= 4;
+    const size_t byte = 2 * kBlock * size_of(view_.type) + c % view_.group_size / kGroup * view_.piece_bytes() +
+                        (high ? piece - 4 : piece) * 32 + r % kBlock * 4 + k % 4;
+    return {byte, high ? 4 : 0};
   }
 
   void pack_block(const AffineSource& s, int block) const {
@@ -175,8 +178,8 @@ class Packed : public PackedMatrix {
       const float scale = load_number(view_.type, group, r % kBlock);
       const float bias = load_number(view_.type, group, kBlock + r % kBlock);
       for (int k = 0; k < kGroup; ++k) {
-        int shift;
-        const int byte = group[code_offset(r, c + k, shift)] >> shift;
+        const Place place = place_of(r, c + k);
+        const int byte = group[place.byte] >> place.shift;
         out[c + k] = scale * static_cast<float>(view_.nibbles() ? byte & 15 : byte) + bias;
       }
     }
