@@ -162,9 +162,12 @@ def listen(name):
     if name == "TLS ":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate = LOG + ".pem"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1",
-                        "-keyout", certificate, "-out", certificate + ".cert"], check=True, capture_output=True)
+        with open(certificate + ".conf", "w") as config:
+            config.write("[req]\ndistinguished_name=name\nx509_extensions=own\nprompt=no\n[name]\nCN=test\n"
+                         "[own]\nbasicConstraints=critical,CA:FALSE\nsubjectAltName=IP:127.0.0.1\n")
+        subprocess.run(["openssl", "req", "-x509", "-config", certificate + ".conf", "-newkey", "ec", "-pkeyopt",
+                        "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-keyout", certificate,
+                        "-out", certificate + ".cert"], check=True, capture_output=True)
         with open(certificate, "a") as both:
             both.write(open(certificate + ".cert").read())
         context.load_cert_chain(certificate)
