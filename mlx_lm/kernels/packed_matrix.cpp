@@ -1,47 +1,19 @@
 // Quantized matrices in the layout of PackedView (table.h), and their products.
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <string_view>
 #include <vector>
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/kernels/convert.h"
 #include "mlx_lm/kernels/panels.h"
+#include "mlx_lm/kernels/weight_memory.h"
 
 namespace mlx_lm::kernels {
 namespace {
 
 std::atomic<int> chosen_activations{-1};
-
-// Zeroed memory, in large pages where there is much of it: a token walks through all of it once, and page walks would
-// cost a tenth of the bandwidth.
-class Memory {
- public:
-  explicit Memory(size_t bytes) {
-    constexpr size_t kHuge = size_t{2} << 20;
-    const size_t alignment = bytes >= kHuge ? kHuge : 64;
-    const size_t size = (bytes + alignment - 1) / alignment * alignment;
-    data_ = static_cast<uint8_t*>(std::aligned_alloc(alignment, size));
-    if (data_ == nullptr) throw std::bad_alloc();
-#ifdef __linux__
-    if (alignment == kHuge) madvise(data_, size, MADV_HUGEPAGE);
-#endif
-    std::memset(data_, 0, size);
-  }
-  ~Memory() { std::free(data_); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  uint8_t* data() const { return data_; }
-
- private:
-  uint8_t* data_;
-};
 
 // 32 codes in MLX's packing: a stream of bits, lowest first, which for 32 codes fills whole words.
 template <int bits>
@@ -91,8 +63,8 @@ UnpackCodes unpack_codes_for(int bits) {
 
 class Packed : public PackedMatrix {
  public:
-  explicit Packed(const AffineSource& s) : memory_(view_of(s, nullptr).blocks() * view_of(s, nullptr).block_bytes()) {
-    view_ = view_of(s, memory_.data());
+  explicit Packed(const AffineSource& s)
+      : memory_(weight_memory(view_of(s, nullptr).nbytes())), view_(view_of(s, memory_.get())) {
     parallel_pieces(view_.blocks(), 4, 4. * s.rows * s.cols, [&](int first, int last) {
       for (int block = first; block < last; ++block) pack_block(s, block);
     });
@@ -118,7 +90,7 @@ class Packed : public PackedMatrix {
     });
   }
 
-  size_t nbytes() const override { return view_.blocks() * view_.block_bytes(); }
+  size_t nbytes() const override { return view_.nbytes(); }
 
  private:
   static PackedView view_of(const AffineSource& s, const uint8_t* data) {
@@ -147,7 +119,7 @@ class Packed : public PackedMatrix {
     const int rows = std::min(kBlock, s.rows - block * kBlock);
     const size_t bytes = size_of(s.type);
     for (int c = 0; c < s.cols; c += kGroup) {
-      uint8_t* group = memory_.data() + group_at(block * kBlock, c);
+      uint8_t* group = memory_.get() + group_at(block * kBlock, c);
       uint8_t* pieces = group + 2 * kBlock * bytes + c % s.group_size / kGroup * view_.piece_bytes();
       for (int r = 0; r < rows; ++r) {
         const size_t row = static_cast<size_t>(block) * kBlock + r;
@@ -232,7 +204,7 @@ class Packed : public PackedMatrix {
     });
   }
 
-  Memory memory_;
+  std::shared_ptr<uint8_t> memory_;
   PackedView view_;
 };
 

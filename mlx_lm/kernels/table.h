@@ -42,6 +42,7 @@ struct PackedView {
   size_t group_bytes() const { return 2 * kBlock * size_of(type) + group_size / kGroup * piece_bytes(); }
   size_t block_bytes() const { return cols / group_size * group_bytes(); }
   int blocks() const { return (rows + kBlock - 1) / kBlock; }
+  size_t nbytes() const { return blocks() * block_bytes(); }
 };
 
 // Activations as whole numbers: x[i] = scale * code, |code| <= 127 or 32767.

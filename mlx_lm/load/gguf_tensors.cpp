@@ -5,8 +5,8 @@
 #include <cstring>
 #include <mutex>
 #include <optional>
-#include <thread>
 
+#include "mlx_lm/base/thread_pool.h"
 #include "mlx_lm/load/gguf_blocks.h"
 #include "mlx_lm/load/gguf_names.h"
 #include "mlx_lm/load/mapped_array.h"
@@ -20,15 +20,9 @@ using Tensors = std::map<std::string, nn::StoredTensor>;
 // Runs work(begin, end) over [0, rows), on several threads when there is enough to do.
 template <class Work>
 void split_rows(size_t rows, size_t bytes, const Work& work) {
-  constexpr size_t kWorth = 256 << 10;  // a thread costs some 20 us to start; converting runs at about 2 GB/s
-  size_t threads =
-      std::min({bytes / kWorth, rows, size_t(std::max(1u, std::thread::hardware_concurrency())), size_t(16)});
-  if (threads <= 1) return work(size_t(0), rows);
-  std::vector<std::jthread> others;
-  for (size_t i = 1; i < threads; ++i) {
-    others.emplace_back([&, i] { work(rows * i / threads, rows * (i + 1) / threads); });
-  }
-  work(size_t(0), rows / threads);
+  constexpr size_t kPiece = 64 << 10;  // bytes: about 30 us
+  const int pieces = int(std::max<size_t>(1, std::min({bytes / kPiece, rows, size_t{1024}})));
+  ThreadPool::global().run(pieces, [&](int i) { work(rows * i / pieces, rows * (i + 1) / pieces); });
 }
 
 // The order of a tensor's rows: as in the file, or with each head's interleaved halves taken apart.
