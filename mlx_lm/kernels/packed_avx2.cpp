@@ -126,26 +126,12 @@ constexpr auto dequantize_bytes = dequantize_of<Int8<2>, type>;  // any kind tha
 namespace avx2 {
 
 void quantize(const float* x, int cols, int8_t* codes, Factor* factors) {
-  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  const __m256 top = _mm256_set1_ps(127.f), bottom = _mm256_set1_ps(-127.f);
   for (int g = 0; g < cols / kGroup; ++g, x += kGroup, codes += kGroup) {
-    __m256 v[4];
-    for (int k = 0; k < 4; ++k) v[k] = _mm256_loadu_ps(x + 8 * k);
-    const __m256 high = _mm256_max_ps(_mm256_max_ps(_mm256_and_ps(v[0], magnitude), _mm256_and_ps(v[1], magnitude)),
-                                      _mm256_max_ps(_mm256_and_ps(v[2], magnitude), _mm256_and_ps(v[3], magnitude)));
-    const float most = max8(high);
-    const __m256 inverse = _mm256_set1_ps(most > 0 ? 127 / most : 0);
     __m256i n[4];
-    for (int k = 0; k < 4; ++k) {
-      v[k] = _mm256_min_ps(_mm256_max_ps(_mm256_mul_ps(v[k], inverse), bottom), top);
-      n[k] = _mm256_cvtps_epi32(v[k]);
-    }
-    const int sum = sum8(_mm256_add_epi32(_mm256_add_epi32(n[0], n[1]), _mm256_add_epi32(n[2], n[3])));
+    factors[g] = round_group(x, 127, n);
     const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // the packs work in each half on its own
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), _mm256_permutevar8x32_epi32(bytes, order));
-    const float scale = most / 127;
-    factors[g] = {scale, scale * static_cast<float>(sum)};
   }
 }
 

@@ -31,6 +31,25 @@ inline __m256 add_group(__m256 sum, __m256i products, __m256 scale, __m256 bias,
   return _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), _mm256_mul_ps(scale, _mm256_broadcast_ss(&factor.scale)), sum);
 }
 
+// The 32 activations at x as whole numbers of up to `most_code`, 8 in each of n.
+inline Factor round_group(const float* x, float most_code, __m256i* n) {
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  const __m256 top = _mm256_set1_ps(most_code), bottom = _mm256_set1_ps(-most_code);
+  __m256 v[4], high = _mm256_setzero_ps();
+  for (int k = 0; k < 4; ++k) {
+    v[k] = _mm256_loadu_ps(x + 8 * k);
+    high = _mm256_max_ps(high, _mm256_and_ps(v[k], magnitude));
+  }
+  const float most = max8(high);
+  const __m256 inverse = _mm256_set1_ps(most > 0 ? most_code / most : 0);
+  for (int k = 0; k < 4; ++k) {
+    n[k] = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(_mm256_mul_ps(v[k], inverse), bottom), top));
+  }
+  const int sum = sum8(_mm256_add_epi32(_mm256_add_epi32(n[0], n[1]), _mm256_add_epi32(n[2], n[3])));
+  const float scale = most / most_code;
+  return {scale, scale * static_cast<float>(sum)};
+}
+
 inline void store(float* y, __m256 value, int rows) {
   if (rows >= 8) {
     _mm256_storeu_ps(y, value);
