@@ -59,12 +59,11 @@ void StepOptions::validate() const {
 Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageModel& model, StepOptions o) {
   o.validate();
   if (prompt.empty()) fail<RequestError>("[generate] prompt: expected at least one token, found none");
-  cache::KVCaches own;
-  if (!o.prompt_cache) own = model.make_cache(o.max_kv_size);
-  cache::KVCaches& caches = o.prompt_cache ? *o.prompt_cache : own;
-  if (const auto layers = model.make_cache().size(); caches.size() != layers) {
-    fail<RequestError>("[generate] prompt_cache: expected {} layers, found {}", layers, caches.size());
+  auto own = model.make_cache(o.prompt_cache ? 0 : o.max_kv_size);
+  if (o.prompt_cache && o.prompt_cache->size() != own.size()) {
+    fail<RequestError>("[generate] prompt_cache: expected {} layers, found {}", own.size(), o.prompt_cache->size());
   }
+  cache::KVCaches& caches = o.prompt_cache ? *o.prompt_cache : own;
   const int total = int(prompt.size());
   const auto report = [&](int processed) {
     if (o.prompt_progress_callback) o.prompt_progress_callback(processed, total);

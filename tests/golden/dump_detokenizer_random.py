@@ -15,6 +15,8 @@ import sys
 
 from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer, SPMStreamingDetokenizer, _byte_decoder
 
+from dump_detokenizer import stream
+
 BYTES = "é€😀a".encode()  # of characters of each length
 LETTER = {byte: letter for letter, byte in _byte_decoder().items()}
 BYTE_LEVEL = [LETTER[b] for b in BYTES] + ["Ġ", "Ġa", "ĠĠ", "b", "Ċ", LETTER[0xBF], LETTER[0xFF], LETTER[0xE2] + LETTER[0x82],
@@ -37,16 +39,6 @@ class Vocabulary:
 
     def convert_ids_to_tokens(self, ids):
         return [self.tokens[i] for i in ids]
-
-
-def stream(detokenizer, ids):
-    detokenizer.reset()
-    segments = []
-    for token in ids:
-        detokenizer.add_token(token)
-        segments.append(detokenizer.last_segment)
-    detokenizer.finalize()
-    return segments + [detokenizer.last_segment]
 
 
 def main():
