@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/ops/join.h"
 
 namespace mlx_lm {
 namespace {
@@ -27,9 +28,20 @@ struct Sampled {
   }
 };
 
+// Makes few steps of the many that the model built: those of the caches and, if wanted, the logits.
+void join(cache::KVCaches& caches, mx::array* logits = nullptr) {
+  std::vector<mx::array*> arrays;
+  if (logits) arrays.push_back(logits);
+  for (const auto& cache : caches) {
+    for (auto* array : cache->arrays()) arrays.push_back(array);
+  }
+  ops::join(arrays);
+}
+
 Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache::KVCaches& caches,
              const StepOptions& o) {
   auto logits = model(tokens, caches);  // (1, L, V)
+  join(caches, &logits);
   const int length = logits.shape(1), vocabulary = logits.shape(2);
   if (length > 1) logits = mx::slice(logits, {0, length - 1, 0}, logits.shape());
   logits = mx::reshape(logits, {1, vocabulary});
@@ -76,6 +88,7 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
     const int n = std::min(o.prefill_step_size, total - 1 - processed);
     // The logits are never asked for, so neither the output layer nor the last layer's MLP is computed.
     model(to_tokens(prompt.data() + processed, n), caches);
+    join(caches);
     eval_state(caches);
     mx::clear_cache();
     processed += n;

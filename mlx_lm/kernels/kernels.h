@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 namespace mlx_lm::kernels {
@@ -39,12 +40,15 @@ struct AffineSource {
   Type type = Type::f16;             // of scales and biases
 };
 
-// A quantized matrix in the layout of the instruction set in use. Immutable.
+struct PackedView;  // table.h
+
+// A quantized matrix in the layout of the kernels. Immutable.
 class PackedMatrix {
  public:
   virtual ~PackedMatrix() = default;
+  virtual const PackedView& view() const = 0;
   // y[i] = W x[i]. x: (n, cols), y: (n, rows).
-  virtual void matmul(const float* x, int n, float* y) const = 0;
+  void matmul(const float* x, int n, float* y) const;
   // Dequantized rows. ids: n numbers in [0, rows); out: (n, cols).
   virtual void take_rows(const int32_t* ids, int n, float* out) const = 0;
   virtual size_t nbytes() const = 0;
@@ -61,6 +65,28 @@ struct DenseMatrix {
 // y[i] = W x[i], summed in float32. x: (n, cols), y: (n, rows).
 void matmul(const float* x, int n, const DenseMatrix& w, float* y);
 void take_rows(const DenseMatrix& w, const int32_t* ids, int n, float* out);
+
+// The activations of one or more products: x (n, cols), or, with norm_weight (cols), the RMS norms of its rows.
+struct ProductInput {
+  const float* x = nullptr;
+  int n = 0, cols = 0;
+  const float* norm_weight = nullptr;
+  float eps = 0;
+};
+// y[i] = W x[i] + bias + residual[i], for W packed or else dense.
+struct Product {
+  const PackedMatrix* packed = nullptr;
+  DenseMatrix dense;
+  const float* bias = nullptr;      // (rows)
+  const float* residual = nullptr;  // (n, rows); not y
+  float* y = nullptr;               // (n, rows)
+
+  int rows() const;
+};
+// All products of one input in one go: the input is prepared once, and quantized weights are shared out together.
+void multiply(const ProductInput& x, std::span<const Product> products);
+// gate.y = silu(gate) * up; up.y is not used, neither has a residual, and both have as many rows.
+void multiply_swiglu(const ProductInput& x, const Product& gate, const Product& up);
 
 // out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. x, out: (n, size); weight: (size).
 void rms_norm(const float* x, const float* weight, int n, int size, float eps, float* out);

@@ -44,9 +44,6 @@ class Matrix {
   std::shared_ptr<const Form> form_;
 };
 
-// x times the transpose of w. Shapes: (..., cols) -> (..., rows). The result is float32 on the CPU, else of x's type.
-mx::array matmul(const mx::array& x, const Matrix& w);
-
 // Rows of w by number, dequantized. Shapes: ids (...) int32 -> (..., cols).
 // The result is float32 on the CPU, where every later step computes in float32, and w.dtype() on a GPU.
 mx::array take_rows(const Matrix& w, const mx::array& ids);

@@ -6,6 +6,7 @@
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/kernels/kernels.h"
 #include "mlx_lm/ops/backend.h"
+#include "mlx_lm/ops/products.h"
 
 namespace mlx_lm::ops {
 namespace {
