@@ -120,7 +120,7 @@ mx::array matmul(const mx::array& x, const Matrix& w, const std::optional<mx::ar
   return matmul(x, {{w, bias}})[0];
 }
 
-mx::array add(const mx::array& a, const mx::array& b) {
+mx::array residual_add(const mx::array& a, const mx::array& b) {
   const auto* product = backend() == Backend::mlx ? nullptr : pending_product(b);
   if (!product || a.shape() != b.shape()) return mx::add(a, b);
   auto step = *product;

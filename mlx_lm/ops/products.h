@@ -1,6 +1,6 @@
 // Products of activations with weight matrices and the steps around them, which on the CPU become one step each:
 // a product takes in the RMS norm before it, its bias, the residual that is added to it, and SwiGLU joins two of them.
-// A caller writes the plain steps (rms_norm, matmul, add, swiglu); what has not been computed yet is joined.
+// A caller writes the plain steps (rms_norm, matmul, residual_add, swiglu); what has not been computed yet is joined.
 // Every function here is lazy and gives float32 by the kernels, its input's type by MLX.
 #pragma once
 
@@ -31,7 +31,7 @@ struct Projection {
 std::vector<mx::array> matmul(const mx::array& x, const std::vector<Projection>& projections);
 
 // a + b, of the same shape. Where b is a product, it is added to while it is computed.
-mx::array add(const mx::array& a, const mx::array& b);
+mx::array residual_add(const mx::array& a, const mx::array& b);
 
 // silu(gate) * up, elementwise.
 mx::array swiglu(const mx::array& gate, const mx::array& up);
