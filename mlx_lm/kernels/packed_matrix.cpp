@@ -7,6 +7,7 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/kernels/convert.h"
+#include "mlx_lm/kernels/packed_floats.h"
 #include "mlx_lm/kernels/panels.h"
 #include "mlx_lm/kernels/weight_memory.h"
 
@@ -14,6 +15,7 @@ namespace mlx_lm::kernels {
 namespace {
 
 std::atomic<int> chosen_activations{-1};
+constexpr int kFew = 4;  // activation rows for which the weights are not unpacked first
 
 // 32 codes in MLX's packing: a stream of bits, lowest first, which for 32 codes fills whole words.
 template <int bits>
@@ -70,14 +72,21 @@ class Packed : public PackedMatrix {
     });
   }
 
+  Packed(std::shared_ptr<uint8_t> memory, const PackedView& view) : memory_(std::move(memory)), view_(view) {}
+
   void matmul(const float* x, int n, float* y) const override {
-    const Table& t = table();
-    switch (activations()) {
+    const Table& t = table_for(view_);
+    switch (activations_for(view_, activations())) {
       case Activations::int8:
         return multiply(t.int8, x, n, y);
       case Activations::int16:
         return multiply(t.int16, x, n, y);
       case Activations::float32:
+        if (view_.plain && n <= kFew) {
+          parallel_pieces(view_.blocks(), few_blocks(), 1. * view_.rows * view_.cols,
+                          [&](int first, int last) { t.mxfp8_few(view_, first, last, x, n, y); });
+          return;
+        }
         panel_matmul(view_.rows, view_.cols, x, n, y, [&](int block, int begin, int end, float* panel) {
           t.dequantize(view_, block, begin, end, panel);
         });
@@ -86,11 +95,15 @@ class Packed : public PackedMatrix {
 
   void take_rows(const int32_t* ids, int n, float* out) const override {
     parallel_pieces(n, 8, 4. * n * view_.cols, [&](int first, int last) {
-      for (int i = first; i < last; ++i) take_row(ids[i], out + static_cast<size_t>(i) * view_.cols);
+      for (int i = first; i < last; ++i) {
+        float* to = out + static_cast<size_t>(i) * view_.cols;
+        view_.format == Format::affine ? take_row(ids[i], to) : take_small_floats(view_, ids[i], to);
+      }
     });
   }
 
   size_t nbytes() const override { return view_.nbytes(); }
+  const PackedView& view() const override { return view_; }
 
  private:
   static PackedView view_of(const AffineSource& s, const uint8_t* data) {
@@ -160,7 +173,7 @@ class Packed : public PackedMatrix {
   template <class Code>
   void multiply(const PackedProducts<Code>& products, const float* x, int n, float* y) const {
     const QuantizedRows<Code> rows = quantize(products, x, n);
-    n <= 4 ? few(products, rows, n, y) : many(products, rows, n, y);
+    n <= kFew ? few(products, rows, n, y) : many(products, rows, n, y);
   }
 
   // x as whole numbers, in memory of this thread that lasts until its next product.
@@ -181,12 +194,15 @@ class Packed : public PackedMatrix {
     return {to, to_factors, view_.cols};
   }
 
+  // Pieces long enough for the prefetcher, and many enough that the last one to finish is not waited for long.
+  int few_blocks() const {
+    const size_t piece = std::clamp<size_t>(nbytes() / 16, 16 << 10, 128 << 10);
+    return static_cast<int>(std::max<size_t>(1, piece / view_.block_bytes()));
+  }
+
   template <class Code>
   void few(const PackedProducts<Code>& products, const QuantizedRows<Code>& x, int n, float* y) const {
-    // Pieces long enough for the prefetcher, and many enough that the last one to finish is not waited for long.
-    const size_t piece = std::clamp<size_t>(nbytes() / 16, 16 << 10, 128 << 10);
-    const int blocks = static_cast<int>(std::max<size_t>(1, piece / view_.block_bytes()));
-    parallel_pieces(view_.blocks(), blocks, 1. * view_.rows * view_.cols,
+    parallel_pieces(view_.blocks(), few_blocks(), 1. * view_.rows * view_.cols,
                     [&](int first, int last) { products.few(view_, first, last, x, n, y); });
   }
 
@@ -227,6 +243,10 @@ Activations activations() {
   const Activations found = activations_from_environment();
   set_activations(found);
   return found;
+}
+
+std::shared_ptr<const PackedMatrix> packed_matrix(std::shared_ptr<uint8_t> memory, const PackedView& view) {
+  return std::make_shared<Packed>(std::move(memory), view);
 }
 
 std::shared_ptr<const PackedMatrix> pack(const AffineSource& s) {
