@@ -4,8 +4,8 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/kernels/convert.h"
+#include "mlx_lm/kernels/packed_floats.h"
 #include "mlx_lm/kernels/parallel.h"
-#include "mlx_lm/kernels/table.h"
 #include "mlx_lm/kernels/weight_memory.h"
 
 namespace mlx_lm::kernels {
@@ -66,9 +66,14 @@ class Packed : public PackedMatrix {
     });
   }
 
+  Packed(std::shared_ptr<uint8_t> memory, const PackedView& view) : memory_(std::move(memory)), view_(view) {}
+
   void take_rows(const int32_t* ids, int n, float* out) const override {
     parallel_pieces(n, 8, 4. * n * view_.cols, [&](int first, int last) {
-      for (int i = first; i < last; ++i) take_row(ids[i], out + static_cast<size_t>(i) * view_.cols);
+      for (int i = first; i < last; ++i) {
+        float* to = out + static_cast<size_t>(i) * view_.cols;
+        view_.format == Format::affine ? take_row(ids[i], to) : take_small_floats(view_, ids[i], to);
+      }
     });
   }
 
@@ -145,6 +150,10 @@ class Packed : public PackedMatrix {
 };
 
 }  // namespace
+
+std::shared_ptr<const PackedMatrix> packed_matrix(std::shared_ptr<uint8_t> memory, const PackedView& view) {
+  return std::make_shared<Packed>(std::move(memory), view);
+}
 
 std::shared_ptr<const PackedMatrix> pack(const AffineSource& s) {
   const bool bits = s.bits == 2 || s.bits == 3 || s.bits == 4 || s.bits == 5 || s.bits == 6 || s.bits == 8;
