@@ -208,11 +208,10 @@ class Peer:
 
 def read_ours(text):
     """Rates in the output of ours: bench_generation, or the benchmark command (as JSON or as Python mlx-lm prints it)."""
+    if text.lstrip().startswith("{"):
+        found = json.loads(text)
+        return {k: float(found.get("averages", found)[k]) for k in RATES}
     for line in reversed(text.splitlines()):
-        if line.startswith("{"):
-            found = json.loads(line)
-            found = found.get("averages", found)
-            return {k: float(found[k]) for k in RATES}
         found = re.search(r"prompt_tps=([\d.]+).*generation_tps=([\d.]+)", line) \
             or re.search(r"prompt +([\d.]+) tok/s +generation +([\d.]+) tok/s", line)
         if found:
