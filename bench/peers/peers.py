@@ -5,7 +5,8 @@
   peers.py --rows all --markdown t.md --json t.json
   peers.py --model FILE.gguf [--ours-model PATH] --prompt 512 --gen 128 --batch 1 --threads 2
 
-Engines: ours, llama.cpp, openvino (the GGUF as is); llama.cpp:KIND, openvino:KIND (requantized first: q4_0, q8_0, f16, ...).
+Engines: ours, llama.cpp, openvino (the GGUF as is); llama.cpp:KIND, openvino:KIND (requantized first: q4_0, q8_0, f16, ...);
+openvino@KEY=VALUE with a property of OpenVINO, such as openvino@ATTENTION_BACKEND=SDPA.
 Every engine stays loaded in a process of its own; one measures while the others wait. README.md tells how to set it up.
 """
 import argparse
@@ -74,7 +75,7 @@ def of_kind(gguf, kind, work, threads):
     return out
 
 
-def llama_cpp(path, row):
+def llama_cpp(path, row, _):
     """As llama-bench and llama-batched-bench do it: chunks of 512 tokens, logits of the last one, no sampling."""
     import llama_cpp as lc
 
@@ -115,13 +116,13 @@ def llama_cpp(path, row):
     return measure
 
 
-def openvino(path, row):
+def openvino(path, row, properties):
     """Greedy. Fresh random ids each time, since it keeps a cache of prefixes."""
     import numpy as np
     import openvino as ov
     import openvino_genai as genai
 
-    pipe = genai.LLMPipeline(path, "CPU", INFERENCE_NUM_THREADS=row.threads)
+    pipe = genai.LLMPipeline(path, "CPU", INFERENCE_NUM_THREADS=row.threads, **properties)
     config = genai.GenerationConfig()
     config.max_new_tokens, config.ignore_eos, config.do_sample = row.gen, True, False
     rng = np.random.default_rng()
@@ -151,9 +152,10 @@ def worker(spec):
     row = Row(**spec["row"])
     try:
         begin = time.perf_counter()
-        family, _, kind = spec["engine"].partition(":")
+        name, *properties = spec["engine"].split("@")
+        family, _, kind = name.partition(":")
         path = of_kind(spec["gguf"], kind, spec["work"], row.threads)
-        measure = {"llama.cpp": llama_cpp, "openvino": openvino}[family](path, row)
+        measure = {"llama.cpp": llama_cpp, "openvino": openvino}[family](path, row, dict(p.split("=") for p in properties))
         measure()
         print(json.dumps({"ready": True, "file": path, "load_and_warm_s": time.perf_counter() - begin}), file=answers)
         for _ in sys.stdin:
@@ -178,7 +180,7 @@ def pin(threads):
 class Peer:
     def __init__(self, name, row, gguf, args):
         spec = {"engine": name, "gguf": gguf, "work": args.work, "row": row._asdict()}
-        self.log = open(os.path.join(args.work, f"{name.replace(':', '_')}.log"), "w+")
+        self.log = open(os.path.join(args.work, f"{re.sub('[:@=]', '_', name)}.log"), "w+")
         self.process = subprocess.Popen([args.python, os.path.abspath(__file__), "--worker", json.dumps(spec)], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
                                         preexec_fn=pin(row.threads))
@@ -192,7 +194,10 @@ class Peer:
         return answer
 
     def measure(self):
-        print(file=self.process.stdin, flush=True)
+        try:
+            print(file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            raise Failed(f"ended, see {self.log.name}") from None
         return self.answer()
 
     def cpu(self):
@@ -202,8 +207,7 @@ class Peer:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
 
 def read_ours(text):
@@ -326,10 +330,11 @@ LABELS = {"ours": "mlx-lm.cpp", "llama.cpp": "llama.cpp, as is", "openvino": "Op
 
 
 def label(name):
+    name, *properties = name.split("@")
     family, _, kind = name.partition(":")
-    if not kind:
-        return LABELS.get(name, name.replace("ours", "mlx-lm.cpp"))
-    return f"{LABELS[family].split(',')[0]}, {kind.upper()}"
+    text = f"{LABELS[family].split(',')[0]}, {kind.upper()}" if kind and family != "ours" else \
+        LABELS.get(name, name.replace("ours", "mlx-lm.cpp"))
+    return ", ".join([text, *properties])
 
 
 def table(title, results):
