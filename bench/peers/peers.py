@@ -273,7 +273,7 @@ def open_engines(row, args):
     gguf, ours = ((args.model, [args.ours_model or args.model]) if args.model else MODELS[row.model])
     gguf, ours = gguf.format(work=args.work), [m.format(work=args.work) for m in ours]
     commands = dict(c.split("=", 1) if re.match(r"ours\S*?=", c) else ("ours", c) for c in args.ours or [OURS])
-    names = args.engines or [e for e in row.engines if e != "ours"] + list(commands)
+    names = [n for e in args.engines or row.engines for n in (commands if e == "ours" else [e])]  # ours: all its variants
     engines = {}
     if row.needs_ours:
         try:
