@@ -231,23 +231,29 @@ class Ours:
             raise Failed("its command has no {batch}")
         self.command = [part.format(model=model, prompt=row.prompt, gen=row.gen, batch=row.batch, threads=row.threads)
                         for part in shlex.split(command)]
-        self.threads = row.threads
+        self.threads, self.used = row.threads, 0.0
         if not os.path.exists(model):
             raise Failed(f"no model at {model}")
 
     def measure(self):
+        before = self.children()
         try:
             done = subprocess.run(self.command, capture_output=True, text=True, preexec_fn=pin(self.threads),
                                   env={**os.environ, "MLX_LM_THREADS": str(self.threads)})
         except OSError as error:
             raise Failed(str(error)) from None
+        self.used += self.children() - before
         if done.returncode:
             raise Failed((done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
         return read_ours(done.stdout)
 
-    def cpu(self):
+    @staticmethod
+    def children():
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
+
+    def cpu(self):
+        return self.used
 
     def close(self):
         pass
