@@ -9,13 +9,13 @@
 #include "mlx_lm/kernels/convert.h"
 #include "mlx_lm/kernels/packed_floats.h"
 #include "mlx_lm/kernels/panels.h"
+#include "mlx_lm/kernels/pieces.h"
 #include "mlx_lm/kernels/weight_memory.h"
 
 namespace mlx_lm::kernels {
 namespace {
 
 std::atomic<int> chosen_activations{-1};
-constexpr int kFew = 4;  // activation rows for which the weights are not unpacked first
 
 // 32 codes in MLX's packing: a stream of bits, lowest first, which for 32 codes fills whole words.
 template <int bits>
@@ -83,7 +83,7 @@ class Packed : public PackedMatrix {
         return multiply(t.int16, x, n, y);
       case Activations::float32:
         if (view_.plain && n <= kFew) {
-          parallel_pieces(view_.blocks(), few_blocks(), 1. * view_.rows * view_.cols,
+          parallel_pieces(view_.blocks(), few_blocks(view_, nbytes()), 1. * view_.rows * view_.cols,
                           [&](int first, int last) { t.mxfp8_few(view_, first, last, x, n, y); });
           return;
         }
@@ -194,28 +194,19 @@ class Packed : public PackedMatrix {
     return {to, to_factors, view_.cols};
   }
 
-  // Pieces long enough for the prefetcher, and many enough that the last one to finish is not waited for long.
-  int few_blocks() const {
-    const size_t piece = std::clamp<size_t>(nbytes() / 16, 16 << 10, 128 << 10);
-    return static_cast<int>(std::max<size_t>(1, piece / view_.block_bytes()));
-  }
-
   template <class Code>
   void few(const PackedProducts<Code>& products, const QuantizedRows<Code>& x, int n, float* y) const {
-    parallel_pieces(view_.blocks(), few_blocks(), 1. * view_.rows * view_.cols,
+    parallel_pieces(view_.blocks(), few_blocks(view_, nbytes()), 1. * view_.rows * view_.cols,
                     [&](int first, int last) { products.few(view_, first, last, x, n, y); });
   }
 
   template <class Code>
   void many(const PackedProducts<Code>& products, const QuantizedRows<Code>& x, int n, float* y) const {
-    // Activation rows that stay in the second-level cache while blocks of weights pass by.
-    const int fit = (256 << 10) / (view_.cols * static_cast<int>(sizeof(Code)));
-    const int together = std::clamp(fit, 32, 256) / 4 * 4;
-    constexpr int kBlocks = 8;
-    const int pieces = (view_.blocks() + kBlocks - 1) / kBlocks;
+    const int together = rows_together(view_.cols, sizeof(Code));
+    const int pieces = (view_.blocks() + kManyBlocks - 1) / kManyBlocks;
     parallel((n + together - 1) / together * pieces, 1. * n * view_.rows * view_.cols, [&](int task) {
-      const int i0 = task / pieces * together, first = task % pieces * kBlocks;
-      products.many(view_, first, std::min(view_.blocks(), first + kBlocks), x.from(i0), std::min(together, n - i0),
+      const int i0 = task / pieces * together, first = task % pieces * kManyBlocks;
+      products.many(view_, first, std::min(view_.blocks(), first + kManyBlocks), x.from(i0), std::min(together, n - i0),
                     y + static_cast<size_t>(i0) * view_.rows);
     });
   }

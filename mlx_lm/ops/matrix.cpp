@@ -3,33 +3,13 @@
 #include <fmt/ranges.h>
 
 #include "mlx_lm/base/error.h"
-#include "mlx_lm/kernels/kernels.h"
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
+#include "mlx_lm/ops/matrix_form.h"
 
 namespace mlx_lm::ops {
 
-// One of three: packed for the kernels, floating-point for the kernels, or MLX's own arrays.
-struct Matrix::Form {
-  int rows, cols;
-  mx::Dtype dtype;
-  std::shared_ptr<const kernels::PackedMatrix> packed;
-  std::optional<mx::array> weight;  // floating-point, or MLX's packed words
-  std::optional<mx::array> scales, biases;
-  Quantization quantization;
-};
-
 namespace {
-
-kernels::Type kernel_type(mx::Dtype dtype) {
-  return dtype == mx::float16 ? kernels::Type::f16 : dtype == mx::bfloat16 ? kernels::Type::bf16 : kernels::Type::f32;
-}
-
-mx::array laid_out(mx::array x) {
-  x = mx::contiguous(x);
-  x.eval();
-  return x;
-}
 
 template <class... Args>
 [[noreturn]] void misshapen(fmt::format_string<Args...> text, Args&&... args) {

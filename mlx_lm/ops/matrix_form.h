@@ -1,0 +1,30 @@
+// What a Matrix is inside; for the files of this folder.
+#pragma once
+
+#include "mlx_lm/kernels/kernels.h"
+#include "mlx_lm/ops/matrix.h"
+
+namespace mlx_lm::ops {
+
+// One of three: packed for the kernels, floating-point for the kernels, or MLX's own arrays.
+struct Matrix::Form {
+  int rows, cols;
+  mx::Dtype dtype;
+  std::shared_ptr<const kernels::PackedMatrix> packed;
+  std::optional<mx::array> weight;  // floating-point, or MLX's packed words
+  std::optional<mx::array> scales, biases;
+  Quantization quantization;
+};
+
+inline kernels::Type kernel_type(mx::Dtype dtype) {
+  return dtype == mx::float16 ? kernels::Type::f16 : dtype == mx::bfloat16 ? kernels::Type::bf16 : kernels::Type::f32;
+}
+
+// x evaluated, row by row without gaps.
+inline mx::array laid_out(mx::array x) {
+  x = mx::contiguous(x);
+  x.eval();
+  return x;
+}
+
+}  // namespace mlx_lm::ops
