@@ -1,6 +1,8 @@
 // Products of experts, which are to have the bits of single products.
 #include "mlx_lm/kernels/experts.h"
 
+#include <fmt/format.h>
+
 #include "tests/kernels/products.h"
 
 namespace mlx_lm::kernels {
