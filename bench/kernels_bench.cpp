@@ -1,5 +1,6 @@
 // Speed of the CPU kernels on the shapes of SmolLM2-135M, beside the memory bandwidth that bounds them.
 // bytes_per_second counts each weight once; GOP/s counts a multiplication and an addition as two.
+#include <algorithm>
 #include <cstdint>
 #include <numeric>
 #include <random>
@@ -9,6 +10,7 @@
 #include <benchmark/benchmark.h>
 
 #include "mlx_lm/base/thread_pool.h"
+#include "mlx_lm/kernels/experts.h"
 #include "mlx_lm/kernels/kernels.h"
 
 namespace {
@@ -147,6 +149,45 @@ void model_products(benchmark::State& state) {
   kernels::set_activations(kernels::Activations::int16);
 }
 BENCHMARK(model_products)->ArgNames({"n", "bits"})->ArgsProduct({{1, 512}, {8, 16, 32}})->UseRealTime();
+
+// A layer of 64 experts of which every row of x goes to 8, in the shape of OLMoE's. GB/s of the experts in use.
+// Arguments: rows, cols, n, format.
+void expert_products(benchmark::State& state) {
+  constexpr int kExperts = 64, kActive = 8;
+  const int rows = state.range(0), cols = state.range(1), n = state.range(2);
+  const auto format = static_cast<kernels::Format>(state.range(3));
+  std::vector<std::shared_ptr<const kernels::PackedMatrix>> experts;
+  for (int e = 0; e < kExperts; ++e) {
+    experts.push_back(format == kernels::Format::affine ? packed(rows, cols, 4, 64) : packed(format, rows, cols));
+  }
+  // Other experts at each run, as another token has them.
+  constexpr int kRuns = 16;
+  std::mt19937 engine(1);
+  std::vector<std::vector<int32_t>> ids(kRuns);
+  double used = 0;
+  for (auto& run : ids) {
+    std::vector<int32_t> all(kExperts);
+    std::iota(all.begin(), all.end(), 0);
+    std::vector<bool> seen(kExperts);
+    for (int i = 0; i < n; ++i) {
+      std::shuffle(all.begin(), all.end(), engine);
+      run.insert(run.end(), all.begin(), all.begin() + kActive);
+      for (int k = 0; k < kActive; ++k) seen[all[k]] = true;
+    }
+    used += 1. * std::count(seen.begin(), seen.end(), true) / kRuns;
+  }
+  const auto x = random_numbers(static_cast<size_t>(n) * cols);
+  std::vector<float> y(static_cast<size_t>(n) * kActive * rows);
+  int i = 0;
+  for (auto _ : state) {
+    kernels::expert_matmul(experts, x.data(), {ids[i++ % kRuns].data(), n * kActive, kActive}, y.data());
+  }
+  count(state, used * experts[0]->nbytes(), 1. * n * kActive * rows * cols);
+}
+BENCHMARK(expert_products)
+    ->ArgNames({"rows", "cols", "n", "format"})
+    ->ArgsProduct({{1024}, {2048}, {1, 4, 16, 512}, {0, 1, 2, 3}})
+    ->UseRealTime();
 
 // Arguments: rows, cols, n, type.
 void dense_product(benchmark::State& state) {

@@ -4,10 +4,9 @@
 namespace mlx_lm::kernels {
 
 void matmul(const float* x, int n, const DenseMatrix& w, float* y) {
-  constexpr int kFew = 3;  // rows of x for which reading W anew (from the cache) beats turning it into panels
   const Rows rows{w.data, w.type, static_cast<size_t>(w.cols)};
   const Table& t = table();
-  if (n > kFew) {
+  if (n > kFewDense) {
     panel_matmul(w.rows, w.cols, x, n, y, [&](int block, int begin, int end, float* panel) {
       const int first = block * kBlock;
       t.panel(rows.from(first, begin), std::min(kBlock, w.rows - first), end - begin, panel);

@@ -9,35 +9,44 @@
 
 namespace mlx_lm::kernels {
 
-// y[i] = W x[i] for a matrix W of (rows, cols). fill(block, begin, end, panel) writes columns [begin, end) of rows
-// [8 * block, 8 * block + 8) as a panel of stride 8.
+constexpr int kPanelRows = 96;   // activation rows that share a panel: 96 * 256 floats stay in the second-level cache
+constexpr int kFewDense = 3;     // rows for which reading a floating-point matrix anew beats turning it into panels
+constexpr int kPanelBlocks = 8;  // panels that share the copied activations
+
+// y[i] = W row(i) for i < count <= kPanelRows and the rows of blocks [first, last) of W (rows, cols), of which the
+// first is y[0]; y's rows are `stride` apart. fill(block, begin, end, panel) writes columns [begin, end) of rows [8 *
+// block, 8 * block + 8) as a panel of stride 8.
+template <class Row, class Fill>
+void panel_piece(int rows, int cols, int first, int last, int count, const Row& row, float* y, size_t stride,
+                 const Fill& fill) {
+  constexpr int kDepth = 256;   // columns of a panel: with 12 activation rows 20 KiB of the first-level cache
+  constexpr int kPadding = 16;  // keeps rows of a power of two from competing for the same cache sets
+  alignas(64) float panel[kDepth * kBlock];
+  alignas(64) float copy[kPanelRows * (kDepth + kPadding)];
+  for (int begin = 0; begin < cols; begin += kDepth) {
+    const int depth = std::min(kDepth, cols - begin);
+    for (int i = 0; i < count; ++i) {
+      std::memcpy(copy + i * (kDepth + kPadding), row(i) + begin, depth * sizeof(float));
+    }
+    for (int block = first; block < last; ++block) {
+      fill(block, begin, begin + depth, panel);
+      table().panel_product(panel, kBlock, depth, copy, kDepth + kPadding, count, y + (block - first) * kBlock, stride,
+                            std::min(kBlock, rows - block * kBlock), /*add=*/begin > 0);
+    }
+  }
+}
+
+// y[i] = W x[i] for a matrix W of (rows, cols).
 template <class Fill>
 void panel_matmul(int rows, int cols, const float* x, int n, float* y, const Fill& fill) {
-  constexpr int kRows = 96;     // activation rows that share a panel: 96 * 256 floats stay in the second-level cache
-  constexpr int kDepth = 256;   // columns of a panel: with 12 activation rows 20 KiB of the first-level cache
-  constexpr int kBlocks = 8;    // panels that share the copied activations
-  constexpr int kPadding = 16;  // keeps rows of a power of two from competing for the same cache sets
   const int blocks = (rows + kBlock - 1) / kBlock;
-  const int pieces = (blocks + kBlocks - 1) / kBlocks;
-  const Table& t = table();
-  parallel((n + kRows - 1) / kRows * pieces, 1. * n * rows * cols, [&](int task) {
-    const int i0 = task / pieces * kRows, count = std::min(kRows, n - i0);
-    const int first = task % pieces * kBlocks, last = std::min(blocks, first + kBlocks);
-    alignas(64) float panel[kDepth * kBlock];
-    alignas(64) float copy[kRows * (kDepth + kPadding)];
-    for (int begin = 0; begin < cols; begin += kDepth) {
-      const int depth = std::min(kDepth, cols - begin);
-      for (int i = 0; i < count; ++i) {
-        std::memcpy(copy + i * (kDepth + kPadding), x + static_cast<size_t>(i0 + i) * cols + begin,
-                    depth * sizeof(float));
-      }
-      for (int block = first; block < last; ++block) {
-        fill(block, begin, begin + depth, panel);
-        t.panel_product(panel, kBlock, depth, copy, kDepth + kPadding, count,
-                        y + static_cast<size_t>(i0) * rows + block * kBlock, rows,
-                        std::min(kBlock, rows - block * kBlock), /*add=*/begin > 0);
-      }
-    }
+  const int pieces = (blocks + kPanelBlocks - 1) / kPanelBlocks;
+  parallel((n + kPanelRows - 1) / kPanelRows * pieces, 1. * n * rows * cols, [&](int task) {
+    const int i0 = task / pieces * kPanelRows, first = task % pieces * kPanelBlocks;
+    panel_piece(
+        rows, cols, first, std::min(blocks, first + kPanelBlocks), std::min(kPanelRows, n - i0),
+        [&](int i) { return x + static_cast<size_t>(i0 + i) * cols; },
+        y + static_cast<size_t>(i0) * rows + first * kBlock, rows, fill);
   });
 }
 

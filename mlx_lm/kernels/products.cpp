@@ -4,11 +4,10 @@
 
 #include "mlx_lm/kernels/packed_floats.h"
 #include "mlx_lm/kernels/panels.h"
+#include "mlx_lm/kernels/pieces.h"
 
 namespace mlx_lm::kernels {
 namespace {
-
-constexpr int kFew = 4;  // activation rows up to which weights are streamed rather than unpacked first
 
 // Memory of this thread that lasts until its next product. tag: several in use at the same time are different.
 template <class T, int tag = 0>
@@ -98,15 +97,9 @@ struct Cut {
 };
 
 template <class Code>
-Cut cut(const PackedView& w, int n, size_t nbytes) {
-  if (n <= kFew) {
-    // Pieces long enough for the prefetcher, and many enough that the last one to finish is not waited for long.
-    const size_t piece = std::clamp<size_t>(nbytes / 16, 16 << 10, 128 << 10);
-    return {n, static_cast<int>(std::max<size_t>(1, piece / w.block_bytes())), w};
-  }
-  // Activation rows that stay in the second-level cache while blocks of weights pass by.
-  const int fit = (256 << 10) / (w.cols * static_cast<int>(sizeof(Code)));
-  return {std::clamp(fit, 32, 256) / 4 * 4, 8, w};
+Cut cut(const PackedView& w, int n, size_t bytes) {
+  if (n <= kFew) return {n, few_blocks(w, bytes), w};
+  return {rows_together(w.cols, sizeof(Code)), kManyBlocks, w};
 }
 
 template <class Code>
@@ -162,8 +155,7 @@ void multiply_floats(const float* x, int n, const Product& p) {
   if (p.packed == nullptr) {
     matmul(x, n, p.dense, p.y);
   } else if (const PackedView& w = p.packed->view(); w.plain && n <= kFew) {
-    const Cut cuts = cut<float>(w, n, w.nbytes());
-    parallel_pieces(w.blocks(), cuts.blocks, operations,
+    parallel_pieces(w.blocks(), few_blocks(w, w.nbytes()), operations,
                     [&](int first, int last) { table_for(w).mxfp8_few(w, first, last, x, n, p.y); });
   } else {
     const Table& t = table_for(w);

@@ -11,12 +11,6 @@ namespace mlx_lm::ops {
 
 namespace {
 
-mx::array laid_out(mx::array x) {
-  x = mx::contiguous(x);
-  x.eval();
-  return x;
-}
-
 template <class... Args>
 [[noreturn]] void misshapen(fmt::format_string<Args...> text, Args&&... args) {
   fail<WeightError>("{}", fmt::format(text, std::forward<Args>(args)...));

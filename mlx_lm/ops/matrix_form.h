@@ -13,6 +13,13 @@ inline kernels::Type kernel_type(mx::Dtype dtype) {
   return dtype == mx::float16 ? kernels::Type::f16 : dtype == mx::bfloat16 ? kernels::Type::bf16 : kernels::Type::f32;
 }
 
+// x evaluated, row by row without gaps.
+inline mx::array laid_out(mx::array x) {
+  x = mx::contiguous(x);
+  x.eval();
+  return x;
+}
+
 // One of three: packed for the kernels, floating-point for the kernels, or MLX's own arrays.
 struct Matrix::Form {
   int rows, cols;
