@@ -138,7 +138,7 @@ BENCHMARK(dense_product)
     ->ArgsProduct({{kVocabulary}, {kHidden}, {1}, {0, 1, 2}})
     ->UseRealTime();
 
-// Arguments: queries, keys.
+// Arguments: queries, keys, layers. With the caches of 30 layers in turns, keys and values come from memory.
 void attention(benchmark::State& state) {
   const int queries = state.range(0), length = state.range(1);
   const kernels::AttentionArgs args{.queries = queries,
@@ -150,18 +150,22 @@ void attention(benchmark::State& state) {
                                     .start = length - queries,
                                     .scale = 0.125f,
                                     .type = Type::f16};
-  const std::vector<uint16_t> cache(3 * 64 * static_cast<size_t>(length), 0x2000);
+  const std::vector<std::vector<uint16_t>> caches(2 * state.range(2),
+                                                  std::vector<uint16_t>(3 * 64 * static_cast<size_t>(length), 0x2000));
+  size_t layer = 0;
   const auto q = random_numbers(static_cast<size_t>(queries) * 9 * 64);
   std::vector<float> out(q.size());
-  for (auto _ : state) kernels::attention(q.data(), cache.data(), cache.data(), args, out.data());
+  for (auto _ : state) {
+    kernels::attention(q.data(), caches[layer].data(), caches[layer + 1].data(), args, out.data());
+    layer = (layer + 2) % caches.size();
+  }
   const double seen = queries * (length - (queries - 1) / 2.);
-  count(state, 2. * 2 * cache.size(), 2 * seen * 9 * 64);
+  count(state, 2. * 2 * caches[0].size(), 2 * seen * 9 * 64);
 }
 BENCHMARK(attention)
-    ->ArgNames({"queries", "keys"})
-    ->ArgsProduct({{1}, {64, 512, 4096}})
-    ->Args({512, 512})
-    ->Args({512, 4096})
+    ->ArgNames({"queries", "keys", "layers"})
+    ->ArgsProduct({{1}, {64, 512, 4096}, {1, 30}})
+    ->ArgsProduct({{4, 512}, {512, 4096}, {1}})
     ->UseRealTime();
 
 void small_steps(benchmark::State& state) {

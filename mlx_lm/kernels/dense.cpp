@@ -17,10 +17,7 @@ void matmul(const float* x, int n, const DenseMatrix& w, float* y) {
   // Pieces of about 64 KiB: many enough to spread, large enough for the hardware's prefetcher.
   const int piece = std::max<int>(4, 65536 / (size_of(w.type) * std::max(1, w.cols)) / 4 * 4);
   parallel_pieces(w.rows, piece, 1. * n * w.rows * w.cols, [&](int first, int last) {
-    for (int i = 0; i < n; ++i) {
-      t.dots(rows.from(first, 0), last - first, w.cols, x + static_cast<size_t>(i) * w.cols,
-             y + static_cast<size_t>(i) * w.rows + first);
-    }
+    t.dots(rows.from(first, 0), last - first, w.cols, x, w.cols, n, y + first, w.rows);
   });
 }
 

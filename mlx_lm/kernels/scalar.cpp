@@ -162,6 +162,12 @@ void swiglu(const float* gate, const float* up, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) out[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
 }
 
+float max(const float* s, int n) {
+  float most = -std::numeric_limits<float>::infinity();
+  for (int i = 0; i < n; ++i) most = std::max(most, s[i]);
+  return most;
+}
+
 }  // namespace
 }  // namespace scalar
 
@@ -169,10 +175,11 @@ constinit const Table kScalar = {
     .name = "scalar",
     .to_float = scalar::to_float,
     .from_float = scalar::from_float,
-    .dots = scalar::dots,
-    .weighted_sum = scalar::weighted_sum,
+    .dots = dots_one_by_one<scalar::dots>,
+    .weighted_sums = weighted_sums_one_by_one<scalar::weighted_sum>,
     .panel = scalar::panel,
     .panel_product = scalar::panel_product,
+    .panel_products = panel_products_one_by_one<scalar::panel_product>,
     .int8 = {scalar::quantize<int8_t>, scalar::products<int8_t>, scalar::products<int8_t>},
     .int16 = {scalar::quantize<int16_t>, scalar::products<int16_t>, scalar::products<int16_t>},
     .dequantize = scalar::dequantize,
@@ -180,6 +187,7 @@ constinit const Table kScalar = {
     .scale = scalar::scale,
     .rms_norm = scalar::rms_norm,
     .swiglu = scalar::swiglu,
+    .max = scalar::max,
 };
 
 }  // namespace mlx_lm::kernels

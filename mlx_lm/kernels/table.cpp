@@ -18,9 +18,10 @@ constexpr Table kAvx2 = {
     .to_float = avx2::to_float,
     .from_float = avx2::from_float,
     .dots = avx2::dots,
-    .weighted_sum = avx2::weighted_sum,
+    .weighted_sums = avx2::weighted_sums,
     .panel = avx2::panel,
     .panel_product = avx2::panel_product,
+    .panel_products = avx2::panel_products,
     .int8 = {avx2::quantize, avx2::packed_few, avx2::packed_many},
     .int16 = {avx2::quantize, avx2::packed_few, avx2::packed_many},
     .dequantize = avx2::dequantize,
@@ -28,6 +29,7 @@ constexpr Table kAvx2 = {
     .scale = avx2::scale,
     .rms_norm = avx2::rms_norm,
     .swiglu = avx2::swiglu,
+    .max = avx2::max,
 };
 
 constexpr Table kAvx512 = {
@@ -35,9 +37,10 @@ constexpr Table kAvx512 = {
     .to_float = avx2::to_float,
     .from_float = avx2::from_float,
     .dots = avx2::dots,
-    .weighted_sum = avx2::weighted_sum,
+    .weighted_sums = avx2::weighted_sums,
     .panel = avx2::panel,
     .panel_product = avx2::panel_product,
+    .panel_products = avx2::panel_products,
     .int8 = {avx2::quantize, avx512::packed_few, avx512::packed_many},
     .int16 = {avx2::quantize, avx512::packed_few, avx512::packed_many},
     .dequantize = avx2::dequantize,
@@ -45,6 +48,7 @@ constexpr Table kAvx512 = {
     .scale = avx2::scale,
     .rms_norm = avx2::rms_norm,
     .swiglu = avx2::swiglu,
+    .max = avx2::max,
 };
 #endif
 

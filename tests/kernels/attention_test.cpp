@@ -89,6 +89,7 @@ TEST(Attention, ManyShapes) {
 }
 
 TEST(Attention, LongTextIsSplitAndMerged) {
+  for (int length : {63, 64, 65, 127, 128, 129, 255, 256, 257, 1535, 1537}) check(shape(1, 9, 3, 64, length));
   check(shape(1, 9, 3, 64, 1000));
   check(shape(3, 4, 4, 64, 700));
   check(shape(1, 80, 80, 16, 700));  // enough heads: not split
@@ -138,6 +139,27 @@ TEST(Attention, AnyNumberOfThreads) {
   for (int queries : {1, 200}) {
     const Case c(shape(queries, 9, 3, 64, 900));
     expect_same_for_any_threads([&] { return c.run(); });
+  }
+}
+
+// A sequence's result has the same bits alone and in a batch, and whatever the others hold.
+TEST(Attention, NeighboursDoNotMatter) {
+  for (int queries : {1, 4, 70}) {
+    auto args = shape(queries, 6, 2, 64, 700);
+    args.batch = 3;
+    const Case all(args);
+    args.batch = 1;
+    Case one(args);
+    const size_t q = one.q.size(), rows = static_cast<size_t>(2) * args.capacity * 64 * size_of(args.type);
+    under_every_set([&] {
+      const auto expected = all.run();
+      for (int b = 0; b < 3; ++b) {
+        std::copy_n(all.q.begin() + b * q, q, one.q.begin());
+        std::memcpy(one.keys.data(), all.keys.data() + b * rows, rows);
+        std::memcpy(one.values.data(), all.values.data() + b * rows, rows);
+        EXPECT_EQ(one.run(), std::vector<float>(expected.begin() + b * q, expected.begin() + (b + 1) * q));
+      }
+    });
   }
 }
 
