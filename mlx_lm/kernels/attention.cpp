@@ -67,7 +67,9 @@ class Attention {
     parallel(blocks_ * stretches_, operations, [&](int task) {
       const int begin = all_.begin + task % stretches_ * stretch_;
       const Block block = block_at(task / stretches_);
-      sum(block, {begin, std::min(all_.end, begin + stretch_)}, state_at(partial + task * state_size()));
+      const State state = state_at(partial + task * state_size());
+      start(block, state, /*with_sinks=*/task % stretches_ == 0);
+      sum(block, {begin, std::min(all_.end, begin + stretch_)}, state);
     });
     parallel(blocks_, 2. * size, [&](int i) { merge(block_at(i), partial + i * stretches_ * state_size()); });
   }
@@ -90,9 +92,9 @@ class Attention {
   }
 
   // Row r of a block is query r / shared, head r % shared of those that share the kv head.
-  size_t offset(const Block& b, int r) const {
+  size_t row_of(const Block& b, int r) const {
     const size_t query = static_cast<size_t>(b.batch) * a_.queries + b.first + r / shared_;
-    return (query * a_.heads + b.kv_head * shared_ + r % shared_) * a_.head_dim;
+    return query * a_.heads + b.kv_head * shared_ + r % shared_;
   }
 
   void attend(int i) const {
@@ -100,15 +102,16 @@ class Attention {
     if (memory.size() < state_size()) memory.resize(state_size());
     const State state = state_at(memory.data());
     const Block block = block_at(i);
+    start(block, state, /*with_sinks=*/true);
     sum(block, {0, a_.length}, state);
     finish(block, state);
   }
 
   void finish(const Block& b, const State& s) const {
     for (int r = 0; r < b.queries * shared_; ++r) {
-      float* to = out_ + offset(b, r);
+      float* to = out_ + row_of(b, r) * value_dim_;
       const float factor = s.weight[r] > 0 ? 1 / s.weight[r] : 0;  // 0: a query that sees nothing
-      for (int d = 0; d < a_.head_dim; ++d) to[d] = s.sums[r * padded_ + d] * factor;
+      for (int d = 0; d < value_dim_; ++d) to[d] = s.sums[r * padded_ + d] * factor;
     }
   }
 
@@ -119,8 +122,8 @@ class Attention {
     float* const factors = memory.data();
     const State first = state_at(states);
     for (int r = 0; r < b.queries * shared_; ++r) {
-      float* to = out_ + offset(b, r);
-      std::fill_n(to, a_.head_dim, 0.f);
+      float* to = out_ + row_of(b, r) * value_dim_;
+      std::fill_n(to, value_dim_, 0.f);
       for (int i = 0; i < stretches_; ++i) factors[i] = first.high[i * state_size() + r];
       const float high = t_.max(factors, stretches_);
       if (high == kNothing) continue;
@@ -129,16 +132,25 @@ class Attention {
       for (int i = 0; i < stretches_; ++i) weight += factors[i] * first.weight[i * state_size() + r];
       for (int i = 0; i < stretches_; ++i) factors[i] /= weight;
       const Rows sums{first.sums + static_cast<size_t>(r) * padded_, Type::f32, state_size()};
-      t_.weighted_sums(sums, stretches_, a_.head_dim, factors, 0, 1, to, 0);
+      t_.weighted_sums(sums, stretches_, value_dim_, factors, 0, 1, to, 0);
     }
   }
 
-  // The running softmax of a block over the keys in `range`.
-  void sum(const Block& b, Range range, const State& s) const {
+  // A sink is a score that has been seen already, with a value of 0.
+  void start(const Block& b, const State& s, bool with_sinks) const {
     const int rows = b.queries * shared_;
     std::fill_n(s.high, rows, kNothing);
     std::fill_n(s.weight, rows, 0.f);
     std::fill_n(s.sums, static_cast<size_t>(rows) * padded_, 0.f);
+    for (int r = 0; with_sinks && a_.sinks != nullptr && r < rows; ++r) {
+      s.high[r] = a_.sinks[b.kv_head * shared_ + r % shared_];
+      s.weight[r] = s.high[r] == kNothing ? 0.f : 1.f;
+    }
+  }
+
+  // Adds the keys in `range` to the running softmax of a block.
+  void sum(const Block& b, Range range, const State& s) const {
+    const int rows = b.queries * shared_;
     // Later queries see later keys, at both ends.
     range.begin = std::max(range.begin, visible(a_, b.first).begin);
     range.end = std::min(range.end, visible(a_, b.first + b.queries - 1).end);
@@ -151,18 +163,21 @@ class Attention {
     const Work work{memory.data(), memory.data() + rows * dim, memory.data() + rows * (dim + kKeys),
                     memory.data() + rows * (dim + kKeys) + 2 * kBlock * dim};
     for (int r = 0; r < rows; ++r) {
-      const float* from = q_ + offset(b, r);
+      const float* from = q_ + row_of(b, r) * dim;
       for (size_t d = 0; d < dim; ++d) work.q[r * dim + d] = from[d] * a_.scale;
     }
     const size_t head = (static_cast<size_t>(b.batch) * a_.kv_heads + b.kv_head) * a_.capacity;
     for (int key = range.begin; key < range.end; key += kKeys) {
       const int n = std::min(kKeys, range.end - key);
       score(Rows{keys_, a_.type, dim}.from(head + key, 0), rows, n, work);
+      if (a_.softcap != 0) {
+        for (int r = 0; r < rows; ++r) t_.soft_cap(work.scores + r * kKeys, n, a_.softcap);
+      }
       for (int r = 0; r < rows; ++r) {
         const Range seen = visible(a_, b.first + r / shared_);
         soften(work.scores + r * kKeys, n, {std::max(0, seen.begin - key), std::min(n, seen.end - key)}, r, s);
       }
-      add_values(Rows{values_, a_.type, dim}.from(head + key, 0), rows, n, work, s);
+      add_values(Rows{values_, a_.type, static_cast<size_t>(value_dim_)}.from(head + key, 0), rows, n, work, s);
     }
   }
 
@@ -210,7 +225,7 @@ class Attention {
   }
 
   void add_values(const Rows& values, int rows, int n, const Work& work, const State& s) const {
-    const int dim = a_.head_dim;
+    const int dim = value_dim_;
     if (rows <= kFewRows) return t_.weighted_sums(values, n, dim, work.scores, kKeys, rows, s.sums, padded_);
     for (int j = 0; j < n; ++j) {
       float* to = work.values + j * padded_;
@@ -235,7 +250,8 @@ class Attention {
   float* out_;
   const Table& t_ = table();
   const int shared_ = a_.heads / a_.kv_heads;
-  const int padded_ = (a_.head_dim + kBlock - 1) / kBlock * kBlock;
+  const int value_dim_ = a_.value_dim != 0 ? a_.value_dim : a_.head_dim;
+  const int padded_ = (value_dim_ + kBlock - 1) / kBlock * kBlock;
   Range all_;  // keys that any query sees
   int block_, blocks_, stretch_, stretches_;
 };

@@ -87,6 +87,22 @@ template <Type type>
   return _mm256_andnot_ps(tiny, _mm256_mul_ps(p, _mm256_castsi256_ps(power)));
 }
 
+// tanh(x), with an error of about 2 ulp: cephes' polynomial near 0, 1 - 2 / (exp(2 |x|) + 1) further out.
+[[maybe_unused]] static inline __m256 tanh8(__m256 x) {
+  const __m256 sign = _mm256_set1_ps(-0.f), one = _mm256_set1_ps(1.f), two = _mm256_set1_ps(2.f);
+  const __m256 size = _mm256_andnot_ps(sign, x), z = _mm256_mul_ps(x, x);
+  __m256 p = _mm256_set1_ps(-5.70498872745e-3f);
+  p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(2.06390887954e-2f));
+  p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(-5.37397155531e-2f));
+  p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(1.33314422036e-1f));
+  p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(-3.33332819422e-1f));
+  const __m256 near = _mm256_fmadd_ps(_mm256_mul_ps(p, z), x, x);
+  const __m256 e = exp8(_mm256_mul_ps(two, size));
+  const __m256 far = _mm256_sub_ps(one, _mm256_div_ps(two, _mm256_add_ps(e, one)));
+  const __m256 is_near = _mm256_cmp_ps(size, _mm256_set1_ps(0.625f), _CMP_LT_OQ);
+  return _mm256_blendv_ps(_mm256_or_ps(far, _mm256_and_ps(sign, x)), near, is_near);
+}
+
 // The template function f for a type that is known only when the program runs.
 #define MLX_LM_FOR_TYPE(type, f, ...)                \
   ((type) == Type::f32   ? f<Type::f32>(__VA_ARGS__) \

@@ -1,6 +1,5 @@
 // AVX2: floating-point products.
 #if defined(__x86_64__)
-#include "mlx_lm/kernels/convert.h"
 #include "mlx_lm/kernels/dense_loops.h"
 #include "mlx_lm/kernels/x86.h"
 
@@ -76,10 +75,15 @@ void panel_of(const Rows& w, int rows, int cols, float* panel) {
 #pragma GCC unroll 8
     for (int k = 0; k < 8; ++k) _mm256_storeu_ps(panel + (c + k) * kBlock, v[k]);
   }
-  for (; c < cols; ++c) {
-    for (int r = 0; r < kBlock; ++r) {
-      panel[c * kBlock + r] = r < rows ? load_number(type, data + r * stride, c) : 0.f;
+  for (; c < cols; c += 8) {
+    const int n = cols - c < 8 ? cols - c : 8;
+    __m256 v[8];
+    for (int r = 0; r < 8; ++r) {
+      const char* from = data + r * stride + c * size_of(type);
+      v[r] = r >= rows ? _mm256_setzero_ps() : n == 8 ? load8<type>(from) : load_part<type>(from, n);
     }
+    transpose8(v);
+    for (int k = 0; k < n; ++k) _mm256_storeu_ps(panel + (c + k) * kBlock, v[k]);
   }
 }
 

@@ -86,15 +86,18 @@ void write_rows(const float* new_rows, int batch, int length, int heads, int hea
 // Query l sees row j when j < length, j <= start + l and (window == 0 or j > start + l - window).
 struct AttentionArgs {
   int batch = 1, queries = 1, heads = 1, kv_heads = 1, head_dim = 0;
-  int capacity = 0;       // C: rows in each head's buffer
-  int length = 0;         // rows in use
-  int start = 0;          // row of query 0
-  int window = 0;         // 0: no limit
-  float scale = 1;        // multiplies the scores
-  Type type = Type::f16;  // of keys and values
+  int capacity = 0;              // C: rows in each head's buffer
+  int length = 0;                // rows in use
+  int start = 0;                 // row of query 0
+  int window = 0;                // 0: no limit
+  float scale = 1;               // multiplies the scores
+  Type type = Type::f16;         // of keys and values
+  int value_dim = 0;             // of a value and of a result; 0: head_dim
+  float softcap = 0;             // scores become softcap * tanh(score / softcap); 0: they stay as they are
+  const float* sinks = nullptr;  // (H): a score for each head that takes part in the softmax and has no value; or null
 };
 // Softmax attention, grouped (query head h reads kv head h / (H / K)), in float32; a query that sees nothing gives 0.
-// q, out: (B, L, H, D); keys, values: (B, K, C, D).
+// q: (B, L, H, D); keys: (B, K, C, D); values: (B, K, C, value_dim); out: (B, L, H, value_dim).
 void attention(const float* q, const void* keys, const void* values, const AttentionArgs& args, float* out);
 
 }  // namespace mlx_lm::kernels

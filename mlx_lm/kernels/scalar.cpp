@@ -168,6 +168,10 @@ float max(const float* s, int n) {
   return most;
 }
 
+void soft_cap(float* s, int n, float cap) {
+  for (int i = 0; i < n; ++i) s[i] = cap * std::tanh(s[i] / cap);
+}
+
 }  // namespace
 }  // namespace scalar
 
@@ -188,6 +192,7 @@ constinit const Table kScalar = {
     .rms_norm = scalar::rms_norm,
     .swiglu = scalar::swiglu,
     .max = scalar::max,
+    .soft_cap = scalar::soft_cap,
 };
 
 }  // namespace mlx_lm::kernels

@@ -30,6 +30,7 @@ constexpr Table kAvx2 = {
     .rms_norm = avx2::rms_norm,
     .swiglu = avx2::swiglu,
     .max = avx2::max,
+    .soft_cap = avx2::soft_cap,
 };
 
 constexpr Table kAvx512 = {
@@ -49,6 +50,7 @@ constexpr Table kAvx512 = {
     .rms_norm = avx2::rms_norm,
     .swiglu = avx2::swiglu,
     .max = avx2::max,
+    .soft_cap = avx2::soft_cap,
 };
 #endif
 

@@ -108,6 +108,8 @@ struct Table {
 
   // The largest of n numbers; -infinity for none.
   float (*max)(const float* s, int n);
+  // s[i] = cap * tanh(s[i] / cap).
+  void (*soft_cap)(float* s, int n, float cap);
 };
 
 // For an instruction set that gains nothing from several rows or panels at once.

@@ -48,6 +48,17 @@ float max(const float* s, int n) {
   return most;
 }
 
+void soft_cap(float* s, int n, float cap) {
+  const __m256 factor = _mm256_set1_ps(cap), inverse = _mm256_set1_ps(1 / cap);
+  int i = 0;
+  for (; i + 8 <= n; i += 8) {
+    _mm256_storeu_ps(s + i, _mm256_mul_ps(factor, tanh8(_mm256_mul_ps(_mm256_loadu_ps(s + i), inverse))));
+  }
+  if (i == n) return;
+  const __m256 last = load_part<Type::f32>(s + i, n - i);
+  store_part(s + i, _mm256_mul_ps(factor, tanh8(_mm256_mul_ps(last, inverse))), n - i);
+}
+
 float exp_sum(float* s, int n, float high) {
   const __m256 shift = _mm256_set1_ps(high);
   __m256 sums = _mm256_setzero_ps();

@@ -119,8 +119,27 @@ mx::array visible(int queries, const Span& span) {
   return span.window > 0 ? mx::logical_and(mask, mx::greater(rows, positions - span.window)) : mask;
 }
 
+// Soft-capped scores, which MLX's own attention does not know.
+mx::array capped_attention(const mx::array& q, const mx::array& keys, const mx::array& values, const mx::array& mask,
+                           float scale, const AttentionOptions& o) {
+  const int batch = q.shape(0), heads = q.shape(1), queries = q.shape(2), kv_heads = keys.shape(1);
+  auto grouped = mx::reshape(q * mx::array(scale, q.dtype()), {batch, kv_heads, heads / kv_heads, queries, -1});
+  auto scores = mx::matmul(grouped, mx::swapaxes(mx::expand_dims(keys, 2), -1, -2));
+  const mx::array cap(o.softcap, q.dtype());
+  scores = mx::where(mask, mx::tanh(scores / cap) * cap, mx::array(-INFINITY, q.dtype()));
+  if (o.sinks) {
+    auto sinks = mx::reshape(mx::astype(*o.sinks, q.dtype()), {1, kv_heads, heads / kv_heads, 1, 1});
+    scores = mx::concatenate({mx::broadcast_to(sinks, {batch, kv_heads, heads / kv_heads, queries, 1}), scores}, -1);
+  }
+  auto weights = mx::softmax(scores, -1, /*precise=*/true);
+  if (o.sinks) {
+    weights = mx::slice(weights, {0, 0, 0, 0, 1}, {batch, kv_heads, heads / kv_heads, queries, weights.shape(-1)});
+  }
+  return mx::reshape(mx::matmul(weights, mx::expand_dims(values, 2)), {batch, heads, queries, values.shape(3)});
+}
+
 mx::array mlx_attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span,
-                        float scale) {
+                        float scale, const AttentionOptions& o) {
   auto in_use = [&](const mx::array& buffer) {
     auto stop = buffer.shape();
     stop[2] = span.length;
@@ -128,17 +147,24 @@ mx::array mlx_attention(const mx::array& q, const mx::array& keys, const mx::arr
   };
   auto heads_first = mx::swapaxes(q, 1, 2);
   const int queries = q.shape(1);
+  if (o.softcap != 0) {
+    auto out = capped_attention(heads_first, in_use(keys), in_use(values), visible(queries, span), scale, o);
+    return mx::swapaxes(out, 1, 2);
+  }
   const bool plain = span.window == 0 && span.start + queries == span.length;
   const std::string mode = plain ? (queries > 1 ? "causal" : "") : "array";
   auto mask = plain ? std::nullopt : std::optional(visible(queries, span));
-  auto out = mx::fast::scaled_dot_product_attention(heads_first, in_use(keys), in_use(values), scale, mode, mask);
+  auto sinks = o.sinks ? std::optional(mx::astype(*o.sinks, q.dtype())) : std::nullopt;
+  auto out =
+      mx::fast::scaled_dot_product_attention(heads_first, in_use(keys), in_use(values), scale, mode, mask, sinks);
   return mx::swapaxes(out, 1, 2);
 }
 
 }  // namespace
 
-mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale) {
-  if (backend() == Backend::mlx) return mlx_attention(q, keys, values, span, scale);
+mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale,
+                    const AttentionOptions& options) {
+  if (backend() == Backend::mlx) return mlx_attention(q, keys, values, span, scale, options);
   const kernels::AttentionArgs args{.batch = q.shape(0),
                                     .queries = q.shape(1),
                                     .heads = q.shape(2),
@@ -149,12 +175,20 @@ mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& 
                                     .start = span.start,
                                     .window = span.window,
                                     .scale = scale,
-                                    .type = kernel_type(keys.dtype())};
-  return cpu_step("Attention", q.shape(), mx::float32, {as_float32(q), keys, values},
+                                    .type = kernel_type(keys.dtype()),
+                                    .value_dim = values.shape(3),
+                                    .softcap = options.softcap};
+  auto shape = q.shape();
+  shape.back() = args.value_dim;
+  std::vector<mx::array> all{as_float32(q), keys, values};
+  if (options.sinks) all.push_back(as_float32(*options.sinks));
+  return cpu_step("Attention", std::move(shape), mx::float32, std::move(all),
                   [args](const auto& inputs, auto& outputs) {
                     allocate(outputs[0]);
-                    return [args, q = inputs[0].template data<float>(), k = inputs[1].template data<void>(),
-                            v = inputs[2].template data<void>(),
+                    auto with_sinks = args;
+                    if (inputs.size() > 3) with_sinks.sinks = inputs[3].template data<float>();
+                    return [args = with_sinks, q = inputs[0].template data<float>(),
+                            k = inputs[1].template data<void>(), v = inputs[2].template data<void>(),
                             out = outputs[0].template data<float>()] { kernels::attention(q, k, v, args, out); };
                   });
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -63,8 +64,14 @@ struct Span {
   int window = 0;  // 0: no limit
 };
 
+struct AttentionOptions {
+  float softcap = 0.f;             // scores become softcap * tanh(score / softcap); 0: they stay as they are
+  std::optional<mx::array> sinks;  // (H): for each head a score that takes part in the softmax and has no value
+};
+
 // Softmax attention, grouped-query (H a multiple of K), scores multiplied by scale. Softmax in float32.
-// Shapes: q (B, L, H, D); keys, values (B, K, C, D) with C >= span.length -> (B, L, H, D).
-mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale);
+// Shapes: q (B, L, H, D); keys (B, K, C, D), values (B, K, C, D') with C >= span.length -> (B, L, H, D').
+mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale,
+                    const AttentionOptions& options = {});
 
 }  // namespace mlx_lm::ops

@@ -67,6 +67,19 @@ TEST(Exp, WithinTwoUlp) {
   });
 }
 
+TEST(SoftCap, WithinAFewUlp) {
+  std::vector<float> x = {0, -0.f, 1e-30f, 3e38f, -3e38f, INFINITY, -INFINITY};
+  for (float v = -1100; v <= 1100; v += 0.173f) x.push_back(v), x.push_back(v * 0.01f);
+  under_every_set([&] {
+    std::vector<float> found = x;
+    table().soft_cap(found.data(), static_cast<int>(x.size()), 50);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double expected = 50 * std::tanh(static_cast<double>(x[i]) / 50);
+      ASSERT_NEAR(found[i], expected, std::fabs(expected) * 5e-7) << x[i];
+    }
+  });
+}
+
 void check_rope(const RopeArgs& args, const std::vector<float>& rates) {
   const size_t n = static_cast<size_t>(args.batch) * args.length * args.heads * args.head_dim;
   const auto x = random_numbers(n, 1);

@@ -152,6 +152,24 @@ TEST_F(Ops, attention) {
   }
 }
 
+TEST_F(Ops, attention_with_softcap_sinks_and_values_of_another_size) {
+  for (int i = 0; i < 60; ++i) {
+    const int kv_heads = between(1, 3), heads = kv_heads * between(1, 4), size = between(1, 100);
+    const int queries = between(1, 30), length = queries + between(0, 40), value_size = i % 3 ? size : between(1, 60);
+    const auto type = kTypes[i % 3];
+    const auto q = elsewhere(random({2, queries, heads, size}), i % 4);
+    const auto keys = random({2, kv_heads, length + 5, size}, type),
+               values = random({2, kv_heads, length + 5, value_size}, type);
+    AttentionOptions options;
+    if (i % 2) options.softcap = i % 4 == 1 ? 1.5f : 30.f;
+    if (i % 5 > 1) options.sinks = random({heads}, kTypes[i / 3 % 3]);
+    const Span span{.length = length, .start = length - queries, .window = i % 7 == 0 ? 9 : 0};
+    expect_same([&] { return attention(q, keys, values, span, 0.3f, options); }, 3e-5f,
+                fmt::format("case {}: {} heads over {}, {} of {} rows, sizes {} and {}, softcap {}", i, heads, kv_heads,
+                            queries, length, size, value_size, options.softcap));
+  }
+}
+
 TEST_F(Ops, attention_takes_half_precision_queries) {
   for (auto type : {mx::float16, mx::bfloat16}) {
     const auto q = random({1, 3, 4, 16}, type), keys = random({1, 2, 5, 16}, type),
