@@ -7,9 +7,11 @@
 #include <vector>
 
 #include <benchmark/benchmark.h>
+#include <mlx/mlx.h>
 
 #include "mlx_lm/base/thread_pool.h"
 #include "mlx_lm/kernels/kernels.h"
+#include "mlx_lm/ops/ops.h"
 
 namespace {
 
@@ -188,6 +190,57 @@ void small_steps(benchmark::State& state) {
   state.SetLabel(state.range(1) == 0 ? "rms_norm" : state.range(1) == 1 ? "swiglu" : "rope");
 }
 BENCHMARK(small_steps)->ArgNames({"n", "step"})->ArgsProduct({{1, 512}, {0, 1, 2}})->UseRealTime();
+
+// Of a row of logits. Arguments: size, and who: 0 the kernel, 1 its step in MLX's graph, 2 MLX's own step.
+void argmax(benchmark::State& state) {
+  namespace mx = mlx::core;
+  const int size = state.range(0);
+  const auto x = random_numbers(size);
+  const mx::array logits(x.data(), {1, size}, mx::float32);
+  mx::set_default_device(mx::Device::cpu);
+  for (auto _ : state) {
+    uint32_t place;
+    if (state.range(1) == 0) {
+      kernels::argmax(x.data(), 1, size, &place);
+    } else {
+      place = (state.range(1) == 1 ? ops::argmax(logits) : mx::argmax(logits, -1)).item<uint32_t>();
+    }
+    benchmark::DoNotOptimize(place);
+  }
+  count(state, 4. * size, 0);
+}
+BENCHMARK(argmax)->ArgNames({"size", "who"})->ArgsProduct({{kVocabulary, 256000}, {0, 1, 2}})->UseRealTime();
+
+// Arguments: size, k.
+void top_k(benchmark::State& state) {
+  const int size = state.range(0), k = state.range(1);
+  const auto x = random_numbers(size);
+  std::vector<float> values(k);
+  std::vector<uint32_t> places(k);
+  for (auto _ : state) kernels::top_k(x.data(), 1, size, k, values.data(), places.data());
+  count(state, 4. * size, 0);
+}
+BENCHMARK(top_k)->ArgNames({"size", "k"})->ArgsProduct({{kVocabulary, 256000}, {1, 40, 1000}})->UseRealTime();
+
+void more_small_steps(benchmark::State& state) {
+  const int n = state.range(0);
+  const auto x = random_numbers(static_cast<size_t>(n) * kFfn);
+  auto y = x;
+  for (auto _ : state) {
+    switch (state.range(1)) {
+      case 0:
+        kernels::layer_norm(x.data(), x.data(), x.data(), n, kHidden, 1e-5f, y.data());
+        break;
+      case 1:
+        kernels::geglu(x.data(), x.data(), x.size(), kernels::Gelu::tanh, y.data());
+        break;
+      default:
+        kernels::geglu(x.data(), x.data(), x.size(), kernels::Gelu::erf, y.data());
+    }
+  }
+  state.SetLabel(state.range(1) == 0 ? "layer_norm" : state.range(1) == 1 ? "geglu, tanh" : "geglu, erf");
+}
+BENCHMARK(more_small_steps)->ArgNames({"n", "step"})->ArgsProduct({{1, 512}, {0, 1, 2}})->UseRealTime();
 
 }  // namespace
 

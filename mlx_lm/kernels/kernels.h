@@ -62,7 +62,7 @@ struct DenseMatrix {
 void matmul(const float* x, int n, const DenseMatrix& w, float* y);
 void take_rows(const DenseMatrix& w, const int32_t* ids, int n, float* out);
 
-// out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. x, out: (n, size); weight: (size).
+// out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. x, out: (n, size); weight: (size), or null for ones.
 void rms_norm(const float* x, const float* weight, int n, int size, float eps, float* out);
 
 // out = gate / (1 + exp(-gate)) * up, elementwise over n numbers; out may be gate or up.
@@ -99,5 +99,20 @@ struct AttentionArgs {
 // Softmax attention, grouped (query head h reads kv head h / (H / K)), in float32; a query that sees nothing gives 0.
 // q: (B, L, H, D); keys: (B, K, C, D); values: (B, K, C, value_dim); out: (B, L, H, value_dim).
 void attention(const float* q, const void* keys, const void* values, const AttentionArgs& args, float* out);
+
+// out[i] = (x[i] - mean(x[i])) / sqrt(variance(x[i]) + eps) * weight + bias. x, out: (n, size); weight, bias: (size) or
+// null.
+void layer_norm(const float* x, const float* weight, const float* bias, int n, int size, float eps, float* out);
+
+// gelu(x) = x * (1 + erf(x / sqrt(2))) / 2, or its approximation x * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+enum class Gelu { erf, tanh };
+// out = gelu(gate) * up, elementwise over n numbers; without up (null) gelu(gate). out may be gate or up.
+void geglu(const float* gate, const float* up, size_t n, Gelu kind, float* out);
+
+// The place of each row's largest number, the first of equal ones; a NaN is passed over. x: (n, size).
+void argmax(const float* x, int n, int size, uint32_t* places);
+// Each row's k <= size largest numbers and their places, from the largest down, of equal ones the first first; a NaN
+// comes last, as -infinity. x: (n, size); values, places: (n, k).
+void top_k(const float* x, int n, int size, int k, float* values, uint32_t* places);
 
 }  // namespace mlx_lm::kernels

@@ -31,6 +31,8 @@ constexpr Table kAvx2 = {
     .swiglu = avx2::swiglu,
     .max = avx2::max,
     .soft_cap = avx2::soft_cap,
+    .layer_norm = avx2::layer_norm,
+    .geglu = avx2::geglu,
 };
 
 constexpr Table kAvx512 = {
@@ -51,6 +53,8 @@ constexpr Table kAvx512 = {
     .swiglu = avx2::swiglu,
     .max = avx2::max,
     .soft_cap = avx2::soft_cap,
+    .layer_norm = avx2::layer_norm,
+    .geglu = avx2::geglu,
 };
 #endif
 

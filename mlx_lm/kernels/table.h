@@ -103,13 +103,15 @@ struct Table {
   float (*exp_sum)(float* s, int n, float high);
   // y *= factor.
   void (*scale)(float* y, int n, float factor);
-  void (*rms_norm)(const float* x, const float* weight, int size, float eps, float* out);
+  void (*rms_norm)(const float* x, const float* weight, int size, float eps, float* out);  // weight may be null
   void (*swiglu)(const float* gate, const float* up, size_t n, float* out);
 
-  // The largest of n numbers; -infinity for none.
+  // The largest of n numbers, NaN passed over; -infinity for none.
   float (*max)(const float* s, int n);
   // s[i] = cap * tanh(s[i] / cap).
   void (*soft_cap)(float* s, int n, float cap);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, int size, float eps, float* out);
+  void (*geglu)(const float* gate, const float* up, size_t n, Gelu kind, float* out);
 };
 
 // For an instruction set that gains nothing from several rows or panels at once.

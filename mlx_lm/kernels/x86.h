@@ -16,6 +16,8 @@ void rms_norm(const float* x, const float* weight, int size, float eps, float* o
 void swiglu(const float* gate, const float* up, size_t n, float* out);
 float max(const float* s, int n);
 void soft_cap(float* s, int n, float cap);
+void layer_norm(const float* x, const float* weight, const float* bias, int size, float eps, float* out);
+void geglu(const float* gate, const float* up, size_t n, Gelu kind, float* out);
 
 // dense_avx2.cpp
 void dots(const Rows& w, int rows, int cols, const float* x, size_t x_stride, int n, float* y, size_t y_stride);

@@ -193,4 +193,99 @@ mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& 
                   });
 }
 
+mx::array rms_norm(const mx::array& x, float eps) {
+  if (backend() == Backend::mlx) return mx::fast::rms_norm(x, std::nullopt, eps);
+  return cpu_step("RMSNorm", x.shape(), mx::float32, {as_float32(x)}, [eps](const auto& inputs, auto& outputs) {
+    allocate(outputs[0]);
+    const int size = inputs[0].shape(-1);
+    return [eps, size, n = int(inputs[0].size() / size), x = inputs[0].template data<float>(),
+            out = outputs[0].template data<float>()] { kernels::rms_norm(x, nullptr, n, size, eps, out); };
+  });
+}
+
+mx::array layer_norm(const mx::array& x, const std::optional<mx::array>& weight, const std::optional<mx::array>& bias,
+                     float eps) {
+  if (backend() == Backend::mlx) return mx::fast::layer_norm(x, weight, bias, eps);
+  std::vector<mx::array> all{as_float32(x)};
+  if (weight) all.push_back(as_float32(*weight));
+  if (bias) all.push_back(as_float32(*bias));
+  return cpu_step("LayerNorm", x.shape(), mx::float32, std::move(all),
+                  [eps, weighted = weight.has_value(), biased = bias.has_value()](const auto& inputs, auto& outputs) {
+                    allocate(outputs[0]);
+                    const int size = inputs[0].shape(-1);
+                    return [eps, size, n = int(inputs[0].size() / size), x = inputs[0].template data<float>(),
+                            weight = weighted ? inputs[1].template data<float>() : nullptr,
+                            bias = biased ? inputs.back().template data<float>() : nullptr,
+                            out = outputs[0].template data<float>()] {
+                      kernels::layer_norm(x, weight, bias, n, size, eps, out);
+                    };
+                  });
+}
+
+namespace {
+
+kernels::Gelu kernel_gelu(Gelu kind) { return kind == Gelu::erf ? kernels::Gelu::erf : kernels::Gelu::tanh; }
+
+mx::array mlx_gelu(const mx::array& x, Gelu kind) {
+  const auto number = [&](double value) { return mx::array(float(value), x.dtype()); };
+  const auto share = kind == Gelu::erf ? mx::erf(x * number(std::sqrt(0.5)))
+                                       : mx::tanh(number(std::sqrt(2 / M_PI)) * (x + number(0.044715) * x * x * x));
+  return number(0.5) * x * (number(1) + share);
+}
+
+}  // namespace
+
+mx::array gelu(const mx::array& x, Gelu kind) {
+  if (backend() == Backend::mlx) return mlx_gelu(x, kind);
+  return cpu_step("GELU", x.shape(), mx::float32, {as_float32(x)},
+                  [kind = kernel_gelu(kind)](const auto& inputs, auto& outputs) {
+                    allocate(outputs[0]);
+                    return [kind, n = inputs[0].size(), x = inputs[0].template data<float>(),
+                            out = outputs[0].template data<float>()] { kernels::geglu(x, nullptr, n, kind, out); };
+                  });
+}
+
+mx::array geglu(const mx::array& gate, const mx::array& up, Gelu kind) {
+  if (backend() == Backend::mlx) return mlx_gelu(gate, kind) * up;
+  return cpu_step("GEGLU", gate.shape(), mx::float32, {as_float32(gate), as_float32(up)},
+                  [kind = kernel_gelu(kind)](const auto& inputs, auto& outputs) {
+                    allocate(outputs[0]);
+                    return [kind, n = inputs[0].size(), gate = inputs[0].template data<float>(),
+                            up = inputs[1].template data<float>(),
+                            out = outputs[0].template data<float>()] { kernels::geglu(gate, up, n, kind, out); };
+                  });
+}
+
+mx::array argmax(const mx::array& x) {
+  if (backend() == Backend::mlx) return mx::argmax(x, -1);
+  auto shape = x.shape();
+  shape.pop_back();
+  return cpu_step("Argmax", std::move(shape), mx::uint32, {as_float32(x)}, [](const auto& inputs, auto& outputs) {
+    allocate(outputs[0]);
+    return [n = int(outputs[0].size()), size = inputs[0].shape(-1), x = inputs[0].template data<float>(),
+            out = outputs[0].template data<uint32_t>()] { kernels::argmax(x, n, size, out); };
+  });
+}
+
+std::pair<mx::array, mx::array> top_k(const mx::array& x, int k) {
+  auto shape = x.shape();
+  if (backend() == Backend::mlx) {
+    shape.back() = k;
+    auto places = mx::slice(mx::argpartition(mx::negative(x), k - 1, -1), mx::Shape(x.ndim(), 0), shape);
+    const auto order = mx::argsort(mx::negative(mx::take_along_axis(x, places, -1)), -1);
+    places = mx::take_along_axis(places, order, -1);
+    return {mx::take_along_axis(x, places, -1), places};
+  }
+  auto prepare = [k](const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+    for (auto& output : outputs) allocate(output);
+    return [k, n = int(outputs[0].size() / k), size = inputs[0].shape(-1), x = inputs[0].data<float>(),
+            values = outputs[0].data<float>(),
+            places = outputs[1].data<uint32_t>()] { kernels::top_k(x, n, size, k, values, places); };
+  };
+  shape.back() = k;
+  auto step = std::make_shared<CpuStep<decltype(prepare)>>(mx::default_stream(mx::Device::cpu), "TopK", prepare);
+  auto found = mx::array::make_arrays({shape, shape}, {mx::float32, mx::uint32}, step, {as_float32(x)});
+  return {found[0], found[1]};
+}
+
 }  // namespace mlx_lm::ops
