@@ -26,6 +26,13 @@ void dots_tile(const char* row, size_t stride, int cols, const float* x, size_t 
   }
   int c = 0;
   for (; c + V::kWidth <= cols; c += V::kWidth, row += V::kWidth * size_of(type)) {
+    // With one or two rows of x memory is waited for: fetch the next rows of w, for the processor does not guess them
+    // where rows are short. Measured on (49152, 576) in float16: 8.8 GB/s instead of 6.4, in one thread of a busy
+    // machine.
+    if (count <= 2 && c % static_cast<int>(64 / size_of(type)) == 0) {
+#pragma GCC unroll 8
+      for (int r = 0; r < together; ++r) _mm_prefetch(row + (together + r) * stride, _MM_HINT_T0);
+    }
     typename V::F from[together];
 #pragma GCC unroll 8
     for (int r = 0; r < together; ++r) from[r] = V::template load<type>(row + r * stride);
