@@ -44,6 +44,20 @@ void packed_many(const PackedView& w, int first, int last, const QuantizedRows<i
 
 namespace avx512 {
 
+// vectors_avx512.cpp
+void to_float(Type type, const void* from, size_t n, float* to);
+float exp_sum(float* s, int n, float high);
+void rms_norm(const float* x, const float* weight, int size, float eps, float* out);
+void swiglu(const float* gate, const float* up, size_t n, float* out);
+float max(const float* s, int n);
+
+// dense_avx512.cpp
+void dots(const Rows& w, int rows, int cols, const float* x, size_t x_stride, int n, float* y, size_t y_stride);
+void weighted_sums(const Rows& w, int rows, int cols, const float* p, size_t p_stride, int n, float* out,
+                   size_t out_stride);
+void panel_products(const float* panels, size_t apart, size_t panel_stride, int depth, const float* x, size_t x_stride,
+                    int n, float* y, size_t y_stride, int rows, bool add);
+
 // packed_avx512.cpp
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
