@@ -51,7 +51,7 @@ void read_bandwidth(benchmark::State& state) {
   const std::vector<uint64_t> data(size, 1);
   for (auto _ : state) {
     std::vector<uint64_t> sums(256);
-    ThreadPool::global().run(256, [&](int i) {
+    mlx_lm::ThreadPool::global().run(256, [&](int i) {
       uint64_t sum[8] = {};
       for (size_t k = i * piece; k < (i + 1) * piece; k += 8) {
         for (int j = 0; j < 8; ++j) sum[j] += data[k + j];
@@ -66,7 +66,7 @@ BENCHMARK(read_bandwidth)->UseRealTime();
 
 // What waking the pool for nothing costs.
 void empty_job(benchmark::State& state) {
-  for (auto _ : state) ThreadPool::global().run(8, [](int) {});
+  for (auto _ : state) mlx_lm::ThreadPool::global().run(8, [](int) {});
 }
 BENCHMARK(empty_job)->UseRealTime();
 

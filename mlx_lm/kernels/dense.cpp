@@ -12,7 +12,7 @@ namespace mlx_lm::kernels {
 namespace {
 
 constexpr int kDepth = 1536;  // columns at a time: 4 activation rows of them stay in the first-level cache
-constexpr int kRows = 64;     // activation rows of a task
+constexpr int kRows = 48;     // activation rows of a task: they stay in the second-level cache for the next one
 constexpr int kUnit = 24;     // weight rows of a task are a multiple of what any instruction set takes together
 
 // Columns summed at a time, about equal parts of all; the same for any n.
@@ -29,12 +29,12 @@ void matmul(const float* x, int n, const DenseMatrix& w, float* y) {
   const size_t cols = w.cols;
   const int depth = depth_of(w.cols);
   // Pieces of about 64 KiB: many enough to spread, large enough for the hardware's prefetcher, small enough to stay in
-  // the second-level cache while activations pass by.
+  // the second-level cache beside the activations.
   const int piece = std::max<int>(1, 65536 / (size_of(w.type) * std::max<size_t>(1, cols)) / kUnit) * kUnit;
   const int blocks = (n + kRows - 1) / kRows, pieces = (w.rows + piece - 1) / piece;
   parallel(blocks * pieces, 1. * n * w.rows * cols, [&](int task) {
-    const int first = task / blocks * piece, exist = std::min(piece, w.rows - first);
-    const size_t i0 = task % blocks * kRows;
+    const int first = task % pieces * piece, exist = std::min(piece, w.rows - first);
+    const size_t i0 = static_cast<size_t>(task / pieces) * kRows;
     const int count = std::min<int>(kRows, n - i0);
     const float* const from = x + i0 * cols;
     float* const to = y + i0 * w.rows + first;
