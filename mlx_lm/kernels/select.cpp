@@ -1,5 +1,6 @@
 // The largest numbers of a row, as a sampler wants them of a vocabulary's.
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -10,7 +11,6 @@ namespace mlx_lm::kernels {
 namespace {
 
 constexpr int kPiece = 8192;  // numbers that one thread looks through at a time
-constexpr int kSkip = 64;     // numbers that are passed over together when none of them is large enough
 
 int pieces_of(int size) { return (size + kPiece - 1) / kPiece; }
 
@@ -24,26 +24,28 @@ bool before(const Candidate& a, const Candidate& b) {
   return a.value > b.value || (a.value == b.value && a.place < b.place);
 }
 
-// The min(k, end - begin) best of x[begin, end), as a heap whose top is the worst of them; returns how many.
-int best_of(const float* x, int begin, int end, int k, Candidate* best) {
-  const Table& t = table();
-  const auto candidate = [&](int i) {
-    return Candidate{std::isnan(x[i]) ? -std::numeric_limits<float>::infinity() : x[i], static_cast<uint32_t>(i)};
-  };
-  const int count = std::min(k, end - begin);
-  for (int i = 0; i < count; ++i) best[i] = candidate(begin + i);
-  std::make_heap(best, best + count, before);
-  for (int from = begin + count; from < end; from += kSkip) {
-    const int to = std::min(end, from + kSkip);
-    if (!(t.max(x + from, to - from) > best[0].value)) continue;  // an equal one further back is not better
-    for (int i = from; i < to; ++i) {
-      if (!(x[i] > best[0].value)) continue;
-      std::pop_heap(best, best + count, before);
-      best[count - 1] = candidate(i);
-      std::push_heap(best, best + count, before);
+// The k best of a row, in order. k blocks have a largest number that is no less than the k-th of the blocks' largest,
+// so no number below that one is among the k best: most blocks are passed over. most: of each block.
+void best_of(const float* x, int size, int block, const float* most, int blocks, int k, float* values,
+             uint32_t* places) {
+  constexpr float kLeast = -std::numeric_limits<float>::infinity();
+  float limit = kLeast;
+  if (k <= blocks) {
+    std::vector<float> sorted(most, most + blocks);
+    std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), std::greater<>());
+    limit = sorted[k - 1];
+  }
+  std::vector<Candidate> found;
+  for (int b = 0; b < blocks; ++b) {
+    if (most[b] < limit) continue;
+    for (int i = b * block; i < std::min(size, (b + 1) * block); ++i) {
+      const float value = std::isnan(x[i]) ? kLeast : x[i];
+      if (value >= limit) found.push_back({value, static_cast<uint32_t>(i)});
     }
   }
-  return count;
+  std::nth_element(found.begin(), found.begin() + (k - 1), found.end(), before);
+  std::sort(found.begin(), found.begin() + k, before);
+  for (int j = 0; j < k; ++j) values[j] = found[j].value, places[j] = found[j].place;
 }
 
 }  // namespace
@@ -68,26 +70,22 @@ void argmax(const float* x, int n, int size, uint32_t* places) {
 }
 
 void top_k(const float* x, int n, int size, int k, float* values, uint32_t* places) {
-  const int pieces = pieces_of(size), room = std::min(k, kPiece);
-  std::vector<Candidate> best(static_cast<size_t>(n) * pieces * room);
-  std::vector<int> counts(static_cast<size_t>(n) * pieces);
-  parallel(n * pieces, 2. * n * size, [&](int task) {
-    const int begin = task % pieces * kPiece;
-    counts[task] = best_of(x + static_cast<size_t>(task / pieces) * size, begin, std::min(size, begin + kPiece), k,
-                           &best[static_cast<size_t>(task) * room]);
+  if (k == 0) return;
+  const Table& t = table();
+  // Several blocks for each number that is wanted, as far as a block still is worth a call.
+  const int block = size / 64 >= 4 * k ? 64 : size / 32 >= 4 * k ? 32 : 16;
+  const int blocks = (size + block - 1) / block;
+  std::vector<float> most(static_cast<size_t>(n) * blocks);
+  parallel_pieces(n * blocks, kPiece / block, 1. * n * size, [&](int first, int last) {
+    for (int i = first; i < last; ++i) {
+      const int begin = i % blocks * block;
+      most[i] = t.max(x + static_cast<size_t>(i / blocks) * size + begin, std::min(block, size - begin));
+    }
   });
-  for (int i = 0; i < n; ++i) {
-    Candidate* const all = &best[static_cast<size_t>(i) * pieces * room];
-    Candidate* end = all;
-    for (int p = 0; p < pieces; ++p) {
-      end = std::copy_n(all + static_cast<size_t>(p) * room, counts[static_cast<size_t>(i) * pieces + p], end);
-    }
-    std::partial_sort(all, all + k, end, before);
-    for (int j = 0; j < k; ++j) {
-      values[static_cast<size_t>(i) * k + j] = all[j].value;
-      places[static_cast<size_t>(i) * k + j] = all[j].place;
-    }
-  }
+  parallel(n, 1. * n * size, [&](int i) {
+    const size_t row = i, to = row * k;
+    best_of(x + row * size, size, block, &most[row * blocks], blocks, k, values + to, places + to);
+  });
 }
 
 }  // namespace mlx_lm::kernels
