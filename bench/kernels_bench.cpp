@@ -8,10 +8,12 @@
 #include <vector>
 
 #include <benchmark/benchmark.h>
+#include <mlx/mlx.h>
 
 #include "mlx_lm/base/thread_pool.h"
 #include "mlx_lm/kernels/experts.h"
 #include "mlx_lm/kernels/kernels.h"
+#include "mlx_lm/ops/ops.h"
 
 namespace {
 
@@ -59,7 +61,7 @@ void read_bandwidth(benchmark::State& state) {
   const std::vector<uint64_t> data(size, 1);
   for (auto _ : state) {
     std::vector<uint64_t> sums(256);
-    ThreadPool::global().run(256, [&](int i) {
+    mlx_lm::ThreadPool::global().run(256, [&](int i) {
       uint64_t sum[8] = {};
       for (size_t k = i * piece; k < (i + 1) * piece; k += 8) {
         for (int j = 0; j < 8; ++j) sum[j] += data[k + j];
@@ -74,7 +76,7 @@ BENCHMARK(read_bandwidth)->UseRealTime();
 
 // What waking the pool for nothing costs.
 void empty_job(benchmark::State& state) {
-  for (auto _ : state) ThreadPool::global().run(8, [](int) {});
+  for (auto _ : state) mlx_lm::ThreadPool::global().run(8, [](int) {});
 }
 BENCHMARK(empty_job)->UseRealTime();
 
@@ -206,7 +208,7 @@ BENCHMARK(dense_product)
     ->ArgsProduct({{kVocabulary}, {kHidden}, {1}, {0, 1, 2}})
     ->UseRealTime();
 
-// Arguments: queries, keys.
+// Arguments: queries, keys, layers. With the caches of 30 layers in turns, keys and values come from memory.
 void attention(benchmark::State& state) {
   const int queries = state.range(0), length = state.range(1);
   const kernels::AttentionArgs args{.queries = queries,
@@ -218,18 +220,22 @@ void attention(benchmark::State& state) {
                                     .start = length - queries,
                                     .scale = 0.125f,
                                     .type = Type::f16};
-  const std::vector<uint16_t> cache(3 * 64 * static_cast<size_t>(length), 0x2000);
+  const std::vector<std::vector<uint16_t>> caches(2 * state.range(2),
+                                                  std::vector<uint16_t>(3 * 64 * static_cast<size_t>(length), 0x2000));
+  size_t layer = 0;
   const auto q = random_numbers(static_cast<size_t>(queries) * 9 * 64);
   std::vector<float> out(q.size());
-  for (auto _ : state) kernels::attention(q.data(), cache.data(), cache.data(), args, out.data());
+  for (auto _ : state) {
+    kernels::attention(q.data(), caches[layer].data(), caches[layer + 1].data(), args, out.data());
+    layer = (layer + 2) % caches.size();
+  }
   const double seen = queries * (length - (queries - 1) / 2.);
-  count(state, 2. * 2 * cache.size(), 2 * seen * 9 * 64);
+  count(state, 2. * 2 * caches[0].size(), 2 * seen * 9 * 64);
 }
 BENCHMARK(attention)
-    ->ArgNames({"queries", "keys"})
-    ->ArgsProduct({{1}, {64, 512, 4096}})
-    ->Args({512, 512})
-    ->Args({512, 4096})
+    ->ArgNames({"queries", "keys", "layers"})
+    ->ArgsProduct({{1}, {64, 512, 4096}, {1, 30}})
+    ->ArgsProduct({{4, 512}, {512, 4096}, {1}})
     ->UseRealTime();
 
 void small_steps(benchmark::State& state) {
@@ -252,6 +258,57 @@ void small_steps(benchmark::State& state) {
   state.SetLabel(state.range(1) == 0 ? "rms_norm" : state.range(1) == 1 ? "swiglu" : "rope");
 }
 BENCHMARK(small_steps)->ArgNames({"n", "step"})->ArgsProduct({{1, 512}, {0, 1, 2}})->UseRealTime();
+
+// Of a row of logits. Arguments: size, and who: 0 the kernel, 1 its step in MLX's graph, 2 MLX's own step.
+void argmax(benchmark::State& state) {
+  namespace mx = mlx::core;
+  const int size = state.range(0);
+  const auto x = random_numbers(size);
+  const mx::array logits(x.data(), {1, size}, mx::float32);
+  mx::set_default_device(mx::Device::cpu);
+  for (auto _ : state) {
+    uint32_t place;
+    if (state.range(1) == 0) {
+      kernels::argmax(x.data(), 1, size, &place);
+    } else {
+      place = (state.range(1) == 1 ? ops::argmax(logits) : mx::argmax(logits, -1)).item<uint32_t>();
+    }
+    benchmark::DoNotOptimize(place);
+  }
+  count(state, 4. * size, 0);
+}
+BENCHMARK(argmax)->ArgNames({"size", "who"})->ArgsProduct({{kVocabulary, 256000}, {0, 1, 2}})->UseRealTime();
+
+// Arguments: size, k.
+void top_k(benchmark::State& state) {
+  const int size = state.range(0), k = state.range(1);
+  const auto x = random_numbers(size);
+  std::vector<float> values(k);
+  std::vector<uint32_t> places(k);
+  for (auto _ : state) kernels::top_k(x.data(), 1, size, k, values.data(), places.data());
+  count(state, 4. * size, 0);
+}
+BENCHMARK(top_k)->ArgNames({"size", "k"})->ArgsProduct({{kVocabulary, 256000}, {1, 40, 1000}})->UseRealTime();
+
+void more_small_steps(benchmark::State& state) {
+  const int n = state.range(0);
+  const auto x = random_numbers(static_cast<size_t>(n) * kFfn);
+  auto y = x;
+  for (auto _ : state) {
+    switch (state.range(1)) {
+      case 0:
+        kernels::layer_norm(x.data(), x.data(), x.data(), n, kHidden, 1e-5f, y.data());
+        break;
+      case 1:
+        kernels::geglu(x.data(), x.data(), x.size(), kernels::Gelu::tanh, y.data());
+        break;
+      default:
+        kernels::geglu(x.data(), x.data(), x.size(), kernels::Gelu::erf, y.data());
+    }
+  }
+  state.SetLabel(state.range(1) == 0 ? "layer_norm" : state.range(1) == 1 ? "geglu, tanh" : "geglu, erf");
+}
+BENCHMARK(more_small_steps)->ArgNames({"n", "step"})->ArgsProduct({{1, 512}, {0, 1, 2}})->UseRealTime();
 
 }  // namespace
 

@@ -14,11 +14,12 @@
 namespace mlx_lm::kernels {
 namespace {
 
-constexpr int kKeys = 64;         // keys at a time
-constexpr int kRows = 48;         // query rows (queries times heads) of a task, about
-constexpr int kStretch = 256;     // keys of a task where the keys are split
-constexpr int kEnoughTasks = 64;  // with fewer blocks of queries than this the keys are split
-constexpr int kFewRows = 4;       // query rows below which turning keys into panels does not pay
+constexpr int kKeys = 64;     // keys at a time
+constexpr int kRows = 48;     // query rows (queries times heads) of a task, about
+constexpr int kTasks = 24;    // about as many stretches of keys, where there are fewer blocks of queries
+constexpr int kFewRows = 16;  // query rows up to which turning keys into panels does not pay
+
+constexpr float kNothing = -std::numeric_limits<float>::infinity();  // the largest score of none
 
 struct Range {
   int begin, end;
@@ -42,8 +43,14 @@ class Attention {
   Attention(const float* q, const void* keys, const void* values, const AttentionArgs& a, float* out)
       : q_(q), keys_(keys), values_(values), a_(a), out_(out) {
     block_ = std::clamp(kRows / shared_, 1, std::max(1, a.queries));
-    blocks_ = a.batch * a.kv_heads * ((a.queries + block_ - 1) / block_);
-    stretches_ = blocks_ < kEnoughTasks ? std::max(1, (a.length + kStretch - 1) / kStretch) : 1;
+    const int blocks = a.kv_heads * ((a.queries + block_ - 1) / block_);
+    blocks_ = a.batch * blocks;
+    all_ = {visible(a, 0).begin, visible(a, a.queries - 1).end};
+    // Neither the batch nor the number of threads has a say, so that no result depends on them.
+    const int count = std::max(0, all_.end - all_.begin);
+    stretch_ = (static_cast<int64_t>(count) * blocks / kTasks + kKeys - 1) / kKeys * kKeys;
+    stretch_ = std::max(stretch_, kKeys);
+    stretches_ = blocks < kTasks ? std::max(1, (count + stretch_ - 1) / stretch_) : 1;
   }
 
   void run() {
@@ -53,13 +60,18 @@ class Attention {
       parallel(blocks_, operations, [&](int block) { attend(block); });
       return;
     }
-    std::vector<float> partial(static_cast<size_t>(blocks_) * stretches_ * state_size());
+    thread_local std::vector<float> memory;
+    const size_t size = static_cast<size_t>(blocks_) * stretches_ * state_size();
+    if (memory.size() < size) memory.resize(size);
+    float* const partial = memory.data();  // not the thread_local name below: each thread has its own
     parallel(blocks_ * stretches_, operations, [&](int task) {
-      const int stretch = task % stretches_ * kStretch;
+      const int begin = all_.begin + task % stretches_ * stretch_;
       const Block block = block_at(task / stretches_);
-      sum(block, {stretch, std::min(a_.length, stretch + kStretch)}, state_at(&partial[task * state_size()]));
+      const State state = state_at(partial + task * state_size());
+      start(block, state, /*with_sinks=*/task % stretches_ == 0);
+      sum(block, {begin, std::min(all_.end, begin + stretch_)}, state);
     });
-    for (int i = 0; i < blocks_; ++i) merge(i, &partial[static_cast<size_t>(i) * stretches_ * state_size()]);
+    parallel(blocks_, 2. * size, [&](int i) { merge(block_at(i), partial + i * stretches_ * state_size()); });
   }
 
  private:
@@ -80,9 +92,9 @@ class Attention {
   }
 
   // Row r of a block is query r / shared, head r % shared of those that share the kv head.
-  size_t offset(const Block& b, int r) const {
+  size_t row_of(const Block& b, int r) const {
     const size_t query = static_cast<size_t>(b.batch) * a_.queries + b.first + r / shared_;
-    return (query * a_.heads + b.kv_head * shared_ + r % shared_) * a_.head_dim;
+    return query * a_.heads + b.kv_head * shared_ + r % shared_;
   }
 
   void attend(int i) const {
@@ -90,43 +102,55 @@ class Attention {
     if (memory.size() < state_size()) memory.resize(state_size());
     const State state = state_at(memory.data());
     const Block block = block_at(i);
+    start(block, state, /*with_sinks=*/true);
     sum(block, {0, a_.length}, state);
     finish(block, state);
   }
 
   void finish(const Block& b, const State& s) const {
     for (int r = 0; r < b.queries * shared_; ++r) {
-      float* to = out_ + offset(b, r);
+      float* to = out_ + row_of(b, r) * value_dim_;
       const float factor = s.weight[r] > 0 ? 1 / s.weight[r] : 0;  // 0: a query that sees nothing
-      for (int d = 0; d < a_.head_dim; ++d) to[d] = s.sums[r * padded_ + d] * factor;
+      for (int d = 0; d < value_dim_; ++d) to[d] = s.sums[r * padded_ + d] * factor;
     }
   }
 
-  void merge(int i, float* partial) const {
-    const Block block = block_at(i);
-    const State all = state_at(partial);
-    for (int stretch = 1; stretch < stretches_; ++stretch) {
-      const State next = state_at(partial + stretch * state_size());
-      for (int r = 0; r < block.queries * shared_; ++r) {
-        if (!(next.weight[r] > 0)) continue;
-        const float high = std::max(all.high[r], next.high[r]);
-        const float old_factor = std::exp(all.high[r] - high), new_factor = std::exp(next.high[r] - high);
-        all.high[r] = high;
-        all.weight[r] = all.weight[r] * old_factor + next.weight[r] * new_factor;
-        float* to = all.sums + static_cast<size_t>(r) * padded_;
-        const float* from = next.sums + static_cast<size_t>(r) * padded_;
-        for (int d = 0; d < a_.head_dim; ++d) to[d] = to[d] * old_factor + from[d] * new_factor;
-      }
+  // The states of a block's stretches follow each other.
+  void merge(const Block& b, float* states) const {
+    thread_local std::vector<float> memory;
+    if (memory.size() < static_cast<size_t>(stretches_)) memory.resize(stretches_);
+    float* const factors = memory.data();
+    const State first = state_at(states);
+    for (int r = 0; r < b.queries * shared_; ++r) {
+      float* to = out_ + row_of(b, r) * value_dim_;
+      std::fill_n(to, value_dim_, 0.f);
+      for (int i = 0; i < stretches_; ++i) factors[i] = first.high[i * state_size() + r];
+      const float high = t_.max(factors, stretches_);
+      if (high == kNothing) continue;
+      t_.exp_sum(factors, stretches_, high);
+      float weight = 0;
+      for (int i = 0; i < stretches_; ++i) weight += factors[i] * first.weight[i * state_size() + r];
+      for (int i = 0; i < stretches_; ++i) factors[i] /= weight;
+      const Rows sums{first.sums + static_cast<size_t>(r) * padded_, Type::f32, state_size()};
+      t_.weighted_sums(sums, stretches_, value_dim_, factors, 0, 1, to, 0);
     }
-    finish(block, all);
   }
 
-  // The running softmax of a block over the keys in `range`.
-  void sum(const Block& b, Range range, const State& s) const {
+  // A sink is a score that has been seen already, with a value of 0.
+  void start(const Block& b, const State& s, bool with_sinks) const {
     const int rows = b.queries * shared_;
-    std::fill_n(s.high, rows, -std::numeric_limits<float>::infinity());
+    std::fill_n(s.high, rows, kNothing);
     std::fill_n(s.weight, rows, 0.f);
     std::fill_n(s.sums, static_cast<size_t>(rows) * padded_, 0.f);
+    for (int r = 0; with_sinks && a_.sinks != nullptr && r < rows; ++r) {
+      s.high[r] = a_.sinks[b.kv_head * shared_ + r % shared_];
+      s.weight[r] = s.high[r] == kNothing ? 0.f : 1.f;
+    }
+  }
+
+  // Adds the keys in `range` to the running softmax of a block.
+  void sum(const Block& b, Range range, const State& s) const {
+    const int rows = b.queries * shared_;
     // Later queries see later keys, at both ends.
     range.begin = std::max(range.begin, visible(a_, b.first).begin);
     range.end = std::min(range.end, visible(a_, b.first + b.queries - 1).end);
@@ -134,43 +158,49 @@ class Attention {
 
     const size_t dim = a_.head_dim;
     thread_local std::vector<float> memory;
-    const size_t size = rows * (dim + kKeys) + padded_ * (kBlock + kKeys);
+    const size_t size = rows * (dim + kKeys) + 2 * kBlock * dim + padded_ * kKeys;
     if (memory.size() < size) memory.resize(size);
     const Work work{memory.data(), memory.data() + rows * dim, memory.data() + rows * (dim + kKeys),
-                    memory.data() + rows * (dim + kKeys) + padded_ * kBlock};
+                    memory.data() + rows * (dim + kKeys) + 2 * kBlock * dim};
     for (int r = 0; r < rows; ++r) {
-      const float* from = q_ + offset(b, r);
+      const float* from = q_ + row_of(b, r) * dim;
       for (size_t d = 0; d < dim; ++d) work.q[r * dim + d] = from[d] * a_.scale;
     }
     const size_t head = (static_cast<size_t>(b.batch) * a_.kv_heads + b.kv_head) * a_.capacity;
     for (int key = range.begin; key < range.end; key += kKeys) {
       const int n = std::min(kKeys, range.end - key);
       score(Rows{keys_, a_.type, dim}.from(head + key, 0), rows, n, work);
+      if (a_.softcap != 0) {
+        for (int r = 0; r < rows; ++r) t_.soft_cap(work.scores + r * kKeys, n, a_.softcap);
+      }
       for (int r = 0; r < rows; ++r) {
         const Range seen = visible(a_, b.first + r / shared_);
         soften(work.scores + r * kKeys, n, {std::max(0, seen.begin - key), std::min(n, seen.end - key)}, r, s);
       }
-      add_values(Rows{values_, a_.type, dim}.from(head + key, 0), rows, n, work, s);
+      add_values(Rows{values_, a_.type, static_cast<size_t>(value_dim_)}.from(head + key, 0), rows, n, work, s);
     }
   }
 
   struct Work {
     float* q;       // (rows, D), scaled
     float* scores;  // (rows, kKeys)
-    float* panel;   // (D, 8)
+    float* panels;  // two of (D, 8)
     float* values;  // (kKeys, padded)
   };
 
   void score(const Rows& keys, int rows, int n, const Work& work) const {
     const int dim = a_.head_dim;
-    if (rows < kFewRows) {
-      for (int r = 0; r < rows; ++r) t_.dots(keys, n, dim, work.q + r * dim, work.scores + r * kKeys);
-      return;
-    }
-    for (int j = 0; j < n; j += kBlock) {
-      const int count = std::min(kBlock, n - j);
-      t_.panel(keys.from(j, 0), count, dim, work.panel);
-      t_.panel_product(work.panel, kBlock, dim, work.q, dim, rows, work.scores + j, kKeys, count, /*add=*/false);
+    if (rows <= kFewRows) return t_.dots(keys, n, dim, work.q, dim, rows, work.scores, kKeys);
+    const int apart = kBlock * dim;
+    for (int j = 0; j < n; j += 2 * kBlock) {
+      const int count = std::min(2 * kBlock, n - j);
+      t_.panel(keys.from(j, 0), std::min(kBlock, count), dim, work.panels);
+      if (count > kBlock) {
+        t_.panel(keys.from(j + kBlock, 0), count - kBlock, dim, work.panels + apart);
+        t_.panel_products(work.panels, apart, kBlock, dim, work.q, dim, rows, work.scores + j, kKeys, count, false);
+      } else {
+        t_.panel_product(work.panels, kBlock, dim, work.q, dim, rows, work.scores + j, kKeys, count, false);
+      }
     }
   }
 
@@ -180,11 +210,13 @@ class Attention {
       std::fill_n(scores, n, 0.f);
       return;
     }
-    const float high = std::max(s.high[r], *std::max_element(scores + seen.begin, scores + seen.end));
+    const float high = std::max(s.high[r], t_.max(scores + seen.begin, seen.end - seen.begin));
     if (high > s.high[r]) {
-      const float factor = std::exp(s.high[r] - high);
-      t_.scale(s.sums + static_cast<size_t>(r) * padded_, padded_, factor);
-      s.weight[r] *= factor;
+      if (s.high[r] != kNothing) {
+        const float factor = std::exp(s.high[r] - high);
+        t_.scale(s.sums + static_cast<size_t>(r) * padded_, padded_, factor);
+        s.weight[r] *= factor;
+      }
       s.high[r] = high;
     }
     std::fill(scores, scores + seen.begin, 0.f);
@@ -193,19 +225,19 @@ class Attention {
   }
 
   void add_values(const Rows& values, int rows, int n, const Work& work, const State& s) const {
-    const int dim = a_.head_dim;
-    if (rows < kFewRows) {
-      for (int r = 0; r < rows; ++r) {
-        t_.weighted_sum(values, n, dim, work.scores + r * kKeys, s.sums + static_cast<size_t>(r) * padded_);
-      }
-      return;
-    }
+    const int dim = value_dim_;
+    if (rows <= kFewRows) return t_.weighted_sums(values, n, dim, work.scores, kKeys, rows, s.sums, padded_);
     for (int j = 0; j < n; ++j) {
       float* to = work.values + j * padded_;
       t_.to_float(a_.type, values.from(j, 0).data, dim, to);
       std::fill(to + dim, to + padded_, 0.f);
     }
-    for (int d = 0; d < padded_; d += kBlock) {
+    int d = 0;
+    for (; d + 2 * kBlock <= padded_; d += 2 * kBlock) {
+      t_.panel_products(work.values + d, kBlock, padded_, n, work.scores, kKeys, rows, s.sums + d, padded_, 2 * kBlock,
+                        /*add=*/true);
+    }
+    if (d < padded_) {
       t_.panel_product(work.values + d, padded_, n, work.scores, kKeys, rows, s.sums + d, padded_, kBlock,
                        /*add=*/true);
     }
@@ -218,8 +250,10 @@ class Attention {
   float* out_;
   const Table& t_ = table();
   const int shared_ = a_.heads / a_.kv_heads;
-  const int padded_ = (a_.head_dim + kBlock - 1) / kBlock * kBlock;
-  int block_, blocks_, stretches_;
+  const int value_dim_ = a_.value_dim != 0 ? a_.value_dim : a_.head_dim;
+  const int padded_ = (value_dim_ + kBlock - 1) / kBlock * kBlock;
+  Range all_;  // keys that any query sees
+  int block_, blocks_, stretch_, stretches_;
 };
 
 }  // namespace

@@ -19,18 +19,26 @@ template <Type type>
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
-// The first n < 8 of them, then zeros; reads nothing past them.
+// All ones in the first n < 8 places.
+[[maybe_unused]] static inline __m256i first(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+// The first n < 8 numbers, then zeros; reads nothing past them.
 template <Type type>
 [[maybe_unused]] static inline __m256 load_part(const void* from, int n) {
-  alignas(32) char bytes[32] = {};
-  std::memcpy(bytes, from, n * size_of(type));
-  return load8<type>(bytes);
+  if constexpr (type == Type::f32) return _mm256_maskload_ps(static_cast<const float*>(from), first(n));
+  alignas(16) uint16_t numbers[8] = {};
+  const uint16_t* next = static_cast<const uint16_t*>(from);
+  uint16_t* to = numbers;
+  if (n & 4) std::memcpy(to, next, 8), next += 4, to += 4;
+  if (n & 2) std::memcpy(to, next, 4), next += 2, to += 2;
+  if (n & 1) std::memcpy(to, next, 2);
+  return load8<type>(numbers);
 }
 
 [[maybe_unused]] static inline void store_part(float* to, __m256 value, int n) {
-  alignas(32) float numbers[8];
-  _mm256_store_ps(numbers, value);
-  std::memcpy(to, numbers, n * sizeof(float));
+  _mm256_maskstore_ps(to, first(n), value);
 }
 
 [[maybe_unused]] static inline float sum8(__m256 v) {
@@ -51,6 +59,14 @@ template <Type type>
   return _mm_cvtss_f32(_mm_max_ss(most, _mm_movehdup_ps(most)));
 }
 
+// The sums of a, b, c and d.
+[[maybe_unused]] static inline __m128 sums4(__m256 a, __m256 b, __m256 c, __m256 d) {
+  const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+  const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+  const __m256 halves = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+  return _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+}
+
 // exp(x), with an error of about 1 ulp: x = n ln 2 + r, and a polynomial for exp(r) that cephes' expf uses.
 // Results below 2^-126 become 0, those above 2.4e38 (2^127.5) infinity.
 [[maybe_unused]] static inline __m256 exp8(__m256 x) {
@@ -69,6 +85,22 @@ template <Type type>
   p = _mm256_fmadd_ps(p, _mm256_mul_ps(r, r), _mm256_add_ps(r, _mm256_set1_ps(1.f)));
   const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
   return _mm256_andnot_ps(tiny, _mm256_mul_ps(p, _mm256_castsi256_ps(power)));
+}
+
+// tanh(x), with an error of about 2 ulp: cephes' polynomial near 0, 1 - 2 / (exp(2 |x|) + 1) further out.
+[[maybe_unused]] static inline __m256 tanh8(__m256 x) {
+  const __m256 sign = _mm256_set1_ps(-0.f), one = _mm256_set1_ps(1.f), two = _mm256_set1_ps(2.f);
+  const __m256 size = _mm256_andnot_ps(sign, x), z = _mm256_mul_ps(x, x);
+  __m256 p = _mm256_set1_ps(-5.70498872745e-3f);
+  p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(2.06390887954e-2f));
+  p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(-5.37397155531e-2f));
+  p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(1.33314422036e-1f));
+  p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(-3.33332819422e-1f));
+  const __m256 near = _mm256_fmadd_ps(_mm256_mul_ps(p, z), x, x);
+  const __m256 e = exp8(_mm256_mul_ps(two, size));
+  const __m256 far = _mm256_sub_ps(one, _mm256_div_ps(two, _mm256_add_ps(e, one)));
+  const __m256 is_near = _mm256_cmp_ps(size, _mm256_set1_ps(0.625f), _CMP_LT_OQ);
+  return _mm256_blendv_ps(_mm256_or_ps(far, _mm256_and_ps(sign, x)), near, is_near);
 }
 
 // The template function f for a type that is known only when the program runs.

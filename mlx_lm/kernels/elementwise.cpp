@@ -58,6 +58,24 @@ void swiglu(const float* gate, const float* up, size_t n, float* out) {
   });
 }
 
+void layer_norm(const float* x, const float* weight, const float* bias, int n, int size, float eps, float* out) {
+  const Table& t = table();
+  parallel_pieces(n, 4, 2. * n * size, [&](int first, int last) {
+    for (size_t i = first; i < static_cast<size_t>(last); ++i) {
+      t.layer_norm(x + i * size, weight, bias, size, eps, out + i * size);
+    }
+  });
+}
+
+void geglu(const float* gate, const float* up, size_t n, Gelu kind, float* out) {
+  constexpr size_t kPiece = 4096;
+  const Table& t = table();
+  parallel(static_cast<int>((n + kPiece - 1) / kPiece), 4. * n, [&](int i) {
+    const size_t begin = i * kPiece;
+    t.geglu(gate + begin, up == nullptr ? nullptr : up + begin, std::min(kPiece, n - begin), kind, out + begin);
+  });
+}
+
 void rope(const float* x, const RopeArgs& args, float* out) {
   const int half = args.dims / 2;
   const size_t row = static_cast<size_t>(args.heads) * args.head_dim;

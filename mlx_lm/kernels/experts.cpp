@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "mlx_lm/kernels/dense.h"
 #include "mlx_lm/kernels/packed_floats.h"
 #include "mlx_lm/kernels/panels.h"
 #include "mlx_lm/kernels/pieces.h"
@@ -210,24 +211,20 @@ void expert_matmul(const DenseMatrix& w, int experts, const float* x, const Expe
   const int out = w.rows / experts;
   const size_t cols = w.cols;
   const Plan plan(rows, experts, out, y);
-  const Rows weights{w.data, w.type, cols};
-  const Table& t = table();
-  const size_t block_bytes = std::max<size_t>(1, kBlock * size_of(w.type) * cols);
-  const auto pieces = plan.cut(kFewDense, std::max<int>(1, (64 << 10) / block_bytes), kPanelRows, kPanelBlocks);
+  const int blocks = dense_piece_rows(w) / kBlock;
+  const auto pieces = plan.cut(kDenseRows, blocks, kDenseRows, blocks);
   parallel(pieces.size(), 1. * plan.size() * out * w.cols, [&](int i) {
     const Piece& p = pieces[i];
-    const Rows matrix = weights.from(static_cast<size_t>(p.expert) * out, 0);
-    const auto row = [&](int k) { return x + plan.input(p.begin + k) * cols; };
-    if (plan.rows_of(p.expert) > kFewDense) {
-      panels_into_rows(plan, p, out, w.cols, row, [&](int block, int begin, int end, float* panel) {
-        t.panel(matrix.from(block * kBlock, begin), std::min(kBlock, out - block * kBlock), end - begin, panel);
-      });
-      return;
-    }
     const int first = p.first * kBlock, count = std::min(out, p.last * kBlock) - first;
-    for (int k = 0; k < p.count; ++k) {
-      t.dots(matrix.from(first, 0), count, w.cols, row(k), plan.output(p.begin + k) + first);
-    }
+    thread_local std::vector<float> memory;
+    const bool straight = plan.straight(p);
+    const size_t outputs = straight ? 0 : static_cast<size_t>(p.count) * count;
+    float* const copies = scratch(memory, outputs + p.count * cols);
+    for (int k = 0; k < p.count; ++k)
+      std::copy_n(x + plan.input(p.begin + k) * cols, cols, copies + outputs + k * cols);
+    float* const to = straight ? plan.output(p.begin) + first : copies;
+    dense_piece(w, p.expert * out + first, count, copies + outputs, p.count, to, straight ? out : count);
+    if (!straight) plan.scatter(p, copies, count);
   });
 }
 

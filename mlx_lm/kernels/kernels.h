@@ -108,7 +108,7 @@ void multiply(const ProductInput& x, std::span<const Product> products);
 // gate.y = silu(gate) * up; up.y is not used, neither has a residual, and both have as many rows.
 void multiply_swiglu(const ProductInput& x, const Product& gate, const Product& up);
 
-// out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. x, out: (n, size); weight: (size).
+// out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. x, out: (n, size); weight: (size), or null for ones.
 void rms_norm(const float* x, const float* weight, int n, int size, float eps, float* out);
 
 // out = gate / (1 + exp(-gate)) * up, elementwise over n numbers; out may be gate or up.
@@ -132,15 +132,33 @@ void write_rows(const float* new_rows, int batch, int length, int heads, int hea
 // Query l sees row j when j < length, j <= start + l and (window == 0 or j > start + l - window).
 struct AttentionArgs {
   int batch = 1, queries = 1, heads = 1, kv_heads = 1, head_dim = 0;
-  int capacity = 0;       // C: rows in each head's buffer
-  int length = 0;         // rows in use
-  int start = 0;          // row of query 0
-  int window = 0;         // 0: no limit
-  float scale = 1;        // multiplies the scores
-  Type type = Type::f16;  // of keys and values
+  int capacity = 0;              // C: rows in each head's buffer
+  int length = 0;                // rows in use
+  int start = 0;                 // row of query 0
+  int window = 0;                // 0: no limit
+  float scale = 1;               // multiplies the scores
+  Type type = Type::f16;         // of keys and values
+  int value_dim = 0;             // of a value and of a result; 0: head_dim
+  float softcap = 0;             // scores become softcap * tanh(score / softcap); 0: they stay as they are
+  const float* sinks = nullptr;  // (H): a score for each head that takes part in the softmax and has no value; or null
 };
 // Softmax attention, grouped (query head h reads kv head h / (H / K)), in float32; a query that sees nothing gives 0.
-// q, out: (B, L, H, D); keys, values: (B, K, C, D).
+// q: (B, L, H, D); keys: (B, K, C, D); values: (B, K, C, value_dim); out: (B, L, H, value_dim).
 void attention(const float* q, const void* keys, const void* values, const AttentionArgs& args, float* out);
+
+// out[i] = (x[i] - mean(x[i])) / sqrt(variance(x[i]) + eps) * weight + bias. x, out: (n, size); weight, bias: (size) or
+// null.
+void layer_norm(const float* x, const float* weight, const float* bias, int n, int size, float eps, float* out);
+
+// gelu(x) = x * (1 + erf(x / sqrt(2))) / 2, or its approximation x * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+enum class Gelu { erf, tanh };
+// out = gelu(gate) * up, elementwise over n numbers; without up (null) gelu(gate). out may be gate or up.
+void geglu(const float* gate, const float* up, size_t n, Gelu kind, float* out);
+
+// The place of each row's largest number, the first of equal ones; a NaN is passed over. x: (n, size).
+void argmax(const float* x, int n, int size, uint32_t* places);
+// Each row's k <= size largest numbers and their places, from the largest down, of equal ones the first first; a NaN
+// comes last, as -infinity. x: (n, size); values, places: (n, k).
+void top_k(const float* x, int n, int size, int k, float* values, uint32_t* places);
 
 }  // namespace mlx_lm::kernels

@@ -9,8 +9,7 @@
 
 namespace mlx_lm::kernels {
 
-constexpr int kPanelRows = 96;   // activation rows that share a panel: 96 * 256 floats stay in the second-level cache
-constexpr int kFewDense = 3;     // rows for which reading a floating-point matrix anew beats turning it into panels
+constexpr int kPanelRows = 192;  // activation rows that share a panel: 192 * 256 floats stay in the second-level cache
 constexpr int kPanelBlocks = 8;  // panels that share the copied activations
 
 // y[i] = W row(i) for i < count <= kPanelRows and the rows of blocks [first, last) of W (rows, cols), of which the
@@ -19,19 +18,28 @@ constexpr int kPanelBlocks = 8;  // panels that share the copied activations
 template <class Row, class Fill>
 void panel_piece(int rows, int cols, int first, int last, int count, const Row& row, float* y, size_t stride,
                  const Fill& fill) {
-  constexpr int kDepth = 256;   // columns of a panel: with 12 activation rows 20 KiB of the first-level cache
+  constexpr int kDepth = 256;   // columns of a panel: two with 6 activation rows are 22 KiB of the first-level cache
   constexpr int kPadding = 16;  // keeps rows of a power of two from competing for the same cache sets
-  alignas(64) float panel[kDepth * kBlock];
+  alignas(64) float panels[2][kDepth * kBlock];
   alignas(64) float copy[kPanelRows * (kDepth + kPadding)];
+  const Table& t = table();
   for (int begin = 0; begin < cols; begin += kDepth) {
     const int depth = std::min(kDepth, cols - begin);
     for (int i = 0; i < count; ++i) {
       std::memcpy(copy + i * (kDepth + kPadding), row(i) + begin, depth * sizeof(float));
     }
-    for (int block = first; block < last; ++block) {
-      fill(block, begin, begin + depth, panel);
-      table().panel_product(panel, kBlock, depth, copy, kDepth + kPadding, count, y + (block - first) * kBlock, stride,
-                            std::min(kBlock, rows - block * kBlock), /*add=*/begin > 0);
+    for (int block = first; block < last; block += 2) {
+      float* to = y + (block - first) * kBlock;
+      const int exist = std::min(std::min(last - block, 2) * kBlock, rows - block * kBlock);
+      fill(block, begin, begin + depth, panels[0]);
+      if (exist > kBlock) {
+        fill(block + 1, begin, begin + depth, panels[1]);
+        t.panel_products(panels[0], kDepth * kBlock, kBlock, depth, copy, kDepth + kPadding, count, to, stride, exist,
+                         /*add=*/begin > 0);
+      } else {
+        t.panel_product(panels[0], kBlock, depth, copy, kDepth + kPadding, count, to, stride, exist,
+                        /*add=*/begin > 0);
+      }
     }
   }
 }

@@ -1,4 +1,6 @@
 // The inner loops in plain C++: the meaning of all the others, and what a processor without AVX2 runs.
+#include "mlx_lm/kernels/scalar.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -181,7 +183,7 @@ void rms_norm(const float* x, const float* weight, int size, float eps, float* o
   double sum = 0;
   for (int i = 0; i < size; ++i) sum += static_cast<double>(x[i]) * x[i];
   const float factor = static_cast<float>(1 / std::sqrt(sum / size + eps));
-  for (int i = 0; i < size; ++i) out[i] = x[i] * factor * weight[i];
+  for (int i = 0; i < size; ++i) out[i] = x[i] * factor * (weight == nullptr ? 1 : weight[i]);
 }
 
 void swiglu(const float* gate, const float* up, size_t n, float* out) {
@@ -189,6 +191,37 @@ void swiglu(const float* gate, const float* up, size_t n, float* out) {
 }
 
 }  // namespace
+
+float max(const float* s, int n) {
+  float most = -std::numeric_limits<float>::infinity();
+  for (int i = 0; i < n; ++i) most = std::max(most, s[i]);
+  return most;
+}
+
+void soft_cap(float* s, int n, float cap) {
+  for (int i = 0; i < n; ++i) s[i] = cap * std::tanh(s[i] / cap);
+}
+
+void layer_norm(const float* x, const float* weight, const float* bias, int size, float eps, float* out) {
+  double sum = 0, squares = 0;
+  for (int i = 0; i < size; ++i) sum += x[i];
+  const float mean = static_cast<float>(sum / size);
+  for (int i = 0; i < size; ++i) squares += static_cast<double>(x[i] - mean) * (x[i] - mean);
+  const float factor = static_cast<float>(1 / std::sqrt(squares / size + eps));
+  for (int i = 0; i < size; ++i) {
+    out[i] = (x[i] - mean) * factor * (weight == nullptr ? 1 : weight[i]) + (bias == nullptr ? 0 : bias[i]);
+  }
+}
+
+void geglu(const float* gate, const float* up, size_t n, Gelu kind, float* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const float x = gate[i];
+    const float share =
+        kind == Gelu::erf ? std::erf(x * 0.70710678f) : std::tanh(0.79788456f * (x + 0.044715f * x * x * x));
+    out[i] = 0.5f * x * (1 + share) * (up == nullptr ? 1 : up[i]);
+  }
+}
+
 }  // namespace scalar
 
 constinit const Table kScalar = {
@@ -196,10 +229,11 @@ constinit const Table kScalar = {
     .small_floats = true,
     .to_float = scalar::to_float,
     .from_float = scalar::from_float,
-    .dots = scalar::dots,
-    .weighted_sum = scalar::weighted_sum,
+    .dots = dots_one_by_one<scalar::dots>,
+    .weighted_sums = weighted_sums_one_by_one<scalar::weighted_sum>,
     .panel = scalar::panel,
     .panel_product = scalar::panel_product,
+    .panel_products = panel_products_one_by_one<scalar::panel_product>,
     .int8 = {scalar::quantize<int8_t>, scalar::products<int8_t>, scalar::products<int8_t>},
     .int16 = {scalar::quantize<int16_t>, scalar::products<int16_t>, scalar::products<int16_t>},
     .mxfp8_few = scalar::mxfp8_few,
@@ -208,6 +242,10 @@ constinit const Table kScalar = {
     .scale = scalar::scale,
     .rms_norm = scalar::rms_norm,
     .swiglu = scalar::swiglu,
+    .max = scalar::max,
+    .soft_cap = scalar::soft_cap,
+    .layer_norm = scalar::layer_norm,
+    .geglu = scalar::geglu,
 };
 
 }  // namespace mlx_lm::kernels

@@ -9,6 +9,7 @@
 #include "mlx_lm/kernels/x86.h"
 #elif defined(__aarch64__)
 #include "mlx_lm/kernels/arm.h"
+#include "mlx_lm/kernels/scalar.h"
 #if defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -27,9 +28,10 @@ constexpr Table kAvx2 = {
     .to_float = avx2::to_float,
     .from_float = avx2::from_float,
     .dots = avx2::dots,
-    .weighted_sum = avx2::weighted_sum,
+    .weighted_sums = avx2::weighted_sums,
     .panel = avx2::panel,
     .panel_product = avx2::panel_product,
+    .panel_products = avx2::panel_products,
     .int8 = {avx2::quantize, avx2::packed_few, avx2::packed_many},
     .int16 = {avx2::quantize, avx2::packed_few, avx2::packed_many},
     .mxfp8_few = avx2::mxfp8_few,
@@ -38,25 +40,34 @@ constexpr Table kAvx2 = {
     .scale = avx2::scale,
     .rms_norm = avx2::rms_norm,
     .swiglu = avx2::swiglu,
+    .max = avx2::max,
+    .soft_cap = avx2::soft_cap,
+    .layer_norm = avx2::layer_norm,
+    .geglu = avx2::geglu,
 };
 
 constexpr Table kAvx512 = {
     .name = "avx512",
     .small_floats = true,
-    .to_float = avx2::to_float,
+    .to_float = avx512::to_float,
     .from_float = avx2::from_float,
-    .dots = avx2::dots,
-    .weighted_sum = avx2::weighted_sum,
+    .dots = avx512::dots,
+    .weighted_sums = avx512::weighted_sums,
     .panel = avx2::panel,
     .panel_product = avx2::panel_product,
+    .panel_products = avx512::panel_products,
     .int8 = {avx2::quantize, avx512::packed_few, avx512::packed_many},
     .int16 = {avx2::quantize, avx512::packed_few, avx512::packed_many},
     .mxfp8_few = avx2::mxfp8_few,
     .dequantize = avx2::dequantize,
-    .exp_sum = avx2::exp_sum,
+    .exp_sum = avx512::exp_sum,
     .scale = avx2::scale,
-    .rms_norm = avx2::rms_norm,
-    .swiglu = avx2::swiglu,
+    .rms_norm = avx512::rms_norm,
+    .swiglu = avx512::swiglu,
+    .max = avx512::max,
+    .soft_cap = avx2::soft_cap,
+    .layer_norm = avx2::layer_norm,
+    .geglu = avx2::geglu,
 };
 constexpr std::string_view kNames[] = {"avx512", "avx2", "scalar"};  // best first
 #elif defined(__aarch64__)
@@ -64,10 +75,11 @@ constexpr Table kNeon = {
     .name = "neon",
     .to_float = neon::to_float,
     .from_float = neon::from_float,
-    .dots = neon::dots,
-    .weighted_sum = neon::weighted_sum,
+    .dots = dots_one_by_one<neon::dots>,
+    .weighted_sums = weighted_sums_one_by_one<neon::weighted_sum>,
     .panel = neon::panel,
     .panel_product = neon::panel_product,
+    .panel_products = panel_products_one_by_one<neon::panel_product>,
     .int8 = {neon::quantize, neon::packed_few, neon::packed_many},
     .int16 = {neon::quantize, neon::packed_few, neon::packed_many},
     .dequantize = neon::dequantize,
@@ -75,6 +87,10 @@ constexpr Table kNeon = {
     .scale = neon::scale,
     .rms_norm = neon::rms_norm,
     .swiglu = neon::swiglu,
+    .max = scalar::max,
+    .soft_cap = scalar::soft_cap,
+    .layer_norm = scalar::layer_norm,
+    .geglu = scalar::geglu,
 };
 
 constexpr Table with_products(Table table, std::string_view name, PackedProducts<int8_t> int8,

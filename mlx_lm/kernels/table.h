@@ -92,15 +92,19 @@ struct Table {
   void (*to_float)(Type type, const void* from, size_t n, float* to);
   void (*from_float)(const float* from, size_t n, Type type, void* to);
 
-  // y[r] = w[r] . x for rows r; the path of a single activation row.
-  void (*dots)(const Rows& w, int rows, int cols, const float* x, float* y);
-  // out[c] += sum over r of p[r] * w[r][c].
-  void (*weighted_sum)(const Rows& w, int rows, int cols, const float* p, float* out);
+  // y[i][r] = w[r] . x[i] for rows r of w and n rows i of x; the path of few rows of x.
+  void (*dots)(const Rows& w, int rows, int cols, const float* x, size_t x_stride, int n, float* y, size_t y_stride);
+  // out[i][c] += sum over r of p[i][r] * w[r][c].
+  void (*weighted_sums)(const Rows& w, int rows, int cols, const float* p, size_t p_stride, int n, float* out,
+                        size_t out_stride);
   // The first rows <= 8 rows of w as a panel of stride 8.
   void (*panel)(const Rows& w, int rows, int cols, float* panel);
   // y[i][r] (+)= sum over c < depth of panel[c][r] * x[i][c], for 8 rows r, of which the first `rows` are stored.
   void (*panel_product)(const float* panel, size_t panel_stride, int depth, const float* x, size_t x_stride, int n,
                         float* y, size_t y_stride, int rows, bool add);
+  // The same with a second panel, `apart` numbers behind the first: 16 rows, of which the first `rows` > 8 are stored.
+  void (*panel_products)(const float* panels, size_t apart, size_t panel_stride, int depth, const float* x,
+                         size_t x_stride, int n, float* y, size_t y_stride, int rows, bool add);
 
   PackedProducts<int8_t> int8;
   PackedProducts<int16_t> int16;
@@ -113,9 +117,34 @@ struct Table {
   float (*exp_sum)(float* s, int n, float high);
   // y *= factor.
   void (*scale)(float* y, int n, float factor);
-  void (*rms_norm)(const float* x, const float* weight, int size, float eps, float* out);
+  void (*rms_norm)(const float* x, const float* weight, int size, float eps, float* out);  // weight may be null
   void (*swiglu)(const float* gate, const float* up, size_t n, float* out);
+
+  // The largest of n numbers, NaN passed over; -infinity for none.
+  float (*max)(const float* s, int n);
+  // s[i] = cap * tanh(s[i] / cap).
+  void (*soft_cap)(float* s, int n, float cap);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, int size, float eps, float* out);
+  void (*geglu)(const float* gate, const float* up, size_t n, Gelu kind, float* out);
 };
+
+// For an instruction set that gains nothing from several rows or panels at once.
+template <void (*dots)(const Rows& w, int rows, int cols, const float* x, float* y)>
+void dots_one_by_one(const Rows& w, int rows, int cols, const float* x, size_t x_stride, int n, float* y,
+                     size_t y_stride) {
+  for (int i = 0; i < n; ++i) dots(w, rows, cols, x + i * x_stride, y + i * y_stride);
+}
+template <void (*weighted_sum)(const Rows& w, int rows, int cols, const float* p, float* out)>
+void weighted_sums_one_by_one(const Rows& w, int rows, int cols, const float* p, size_t p_stride, int n, float* out,
+                              size_t out_stride) {
+  for (int i = 0; i < n; ++i) weighted_sum(w, rows, cols, p + i * p_stride, out + i * out_stride);
+}
+template <decltype(Table::panel_product) product>
+void panel_products_one_by_one(const float* panels, size_t apart, size_t panel_stride, int depth, const float* x,
+                               size_t x_stride, int n, float* y, size_t y_stride, int rows, bool add) {
+  product(panels, panel_stride, depth, x, x_stride, n, y, y_stride, kBlock, add);
+  product(panels + apart, panel_stride, depth, x, x_stride, n, y + kBlock, y_stride, rows - kBlock, add);
+}
 
 extern const Table kScalar;
 

@@ -249,7 +249,7 @@ void rms_norm(const float* x, const float* weight, int size, float eps, float* o
   float sum = vaddvq_f32(vaddq_f32(vaddq_f32(sums[0], sums[1]), vaddq_f32(sums[2], sums[3])));
   for (; i < size; ++i) sum += x[i] * x[i];
   const float factor = 1 / std::sqrt(sum / static_cast<float>(size) + eps);
-  for (int k = 0; k < size; ++k) out[k] = x[k] * factor * weight[k];
+  for (int k = 0; k < size; ++k) out[k] = x[k] * factor * (weight == nullptr ? 1 : weight[k]);
 }
 
 void swiglu(const float* gate, const float* up, size_t n, float* out) {

@@ -10,15 +10,24 @@ namespace avx2 {
 // vectors_avx2.cpp
 void to_float(Type type, const void* from, size_t n, float* to);
 void from_float(const float* from, size_t n, Type type, void* to);
-void dots(const Rows& w, int rows, int cols, const float* x, float* y);
-void weighted_sum(const Rows& w, int rows, int cols, const float* p, float* out);
-void panel(const Rows& w, int rows, int cols, float* panel);
-void panel_product(const float* panel, size_t panel_stride, int depth, const float* x, size_t x_stride, int n, float* y,
-                   size_t y_stride, int rows, bool add);
 float exp_sum(float* s, int n, float high);
 void scale(float* y, int n, float factor);
 void rms_norm(const float* x, const float* weight, int size, float eps, float* out);
 void swiglu(const float* gate, const float* up, size_t n, float* out);
+float max(const float* s, int n);
+void soft_cap(float* s, int n, float cap);
+void layer_norm(const float* x, const float* weight, const float* bias, int size, float eps, float* out);
+void geglu(const float* gate, const float* up, size_t n, Gelu kind, float* out);
+
+// dense_avx2.cpp
+void dots(const Rows& w, int rows, int cols, const float* x, size_t x_stride, int n, float* y, size_t y_stride);
+void weighted_sums(const Rows& w, int rows, int cols, const float* p, size_t p_stride, int n, float* out,
+                   size_t out_stride);
+void panel(const Rows& w, int rows, int cols, float* panel);
+void panel_product(const float* panel, size_t panel_stride, int depth, const float* x, size_t x_stride, int n, float* y,
+                   size_t y_stride, int rows, bool add);
+void panel_products(const float* panels, size_t apart, size_t panel_stride, int depth, const float* x, size_t x_stride,
+                    int n, float* y, size_t y_stride, int rows, bool add);
 
 // packed_avx2.cpp
 void dequantize(const PackedView& w, int block, int begin, int end, float* panel);
@@ -42,6 +51,20 @@ void dequantize_floats(const PackedView& w, int block, int begin, int end, float
 }  // namespace avx2
 
 namespace avx512 {
+
+// vectors_avx512.cpp
+void to_float(Type type, const void* from, size_t n, float* to);
+float exp_sum(float* s, int n, float high);
+void rms_norm(const float* x, const float* weight, int size, float eps, float* out);
+void swiglu(const float* gate, const float* up, size_t n, float* out);
+float max(const float* s, int n);
+
+// dense_avx512.cpp
+void dots(const Rows& w, int rows, int cols, const float* x, size_t x_stride, int n, float* y, size_t y_stride);
+void weighted_sums(const Rows& w, int rows, int cols, const float* p, size_t p_stride, int n, float* out,
+                   size_t out_stride);
+void panel_products(const float* panels, size_t apart, size_t panel_stride, int depth, const float* x, size_t x_stride,
+                    int n, float* y, size_t y_stride, int rows, bool add);
 
 // packed_avx512.cpp
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);

@@ -115,7 +115,7 @@ struct WriteRows {
   }
 };
 
-// Inputs: q, keys, values.
+// Inputs: q, keys, values; the sinks, if there are any.
 struct Attention {
   static constexpr const char* kName = "Attention";
   kernels::AttentionArgs args;
@@ -123,7 +123,9 @@ struct Attention {
 
   auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
     allocate(outputs[0]);
-    return [w = *this, q = inputs[0].data<float>(), k = inputs[1].data<void>(), v = inputs[2].data<void>(),
+    auto work = *this;
+    if (inputs.size() > 3) work.args.sinks = inputs[3].data<float>();
+    return [w = std::move(work), q = inputs[0].data<float>(), k = inputs[1].data<void>(), v = inputs[2].data<void>(),
             out = outputs[0].data<float>()] { kernels::attention(RotatedRows(q, w.rope).get(), k, v, w.args, out); };
   }
 };
@@ -165,8 +167,27 @@ mx::array visible(int queries, const Span& span) {
   return span.window > 0 ? mx::logical_and(mask, mx::greater(rows, positions - span.window)) : mask;
 }
 
+// Soft-capped scores, which MLX's own attention does not know.
+mx::array capped_attention(const mx::array& q, const mx::array& keys, const mx::array& values, const mx::array& mask,
+                           float scale, const AttentionOptions& o) {
+  const int batch = q.shape(0), heads = q.shape(1), queries = q.shape(2), kv_heads = keys.shape(1);
+  auto grouped = mx::reshape(q * mx::array(scale, q.dtype()), {batch, kv_heads, heads / kv_heads, queries, -1});
+  auto scores = mx::matmul(grouped, mx::swapaxes(mx::expand_dims(keys, 2), -1, -2));
+  const mx::array cap(o.softcap, q.dtype());
+  scores = mx::where(mask, mx::tanh(scores / cap) * cap, mx::array(-INFINITY, q.dtype()));
+  if (o.sinks) {
+    auto sinks = mx::reshape(mx::astype(*o.sinks, q.dtype()), {1, kv_heads, heads / kv_heads, 1, 1});
+    scores = mx::concatenate({mx::broadcast_to(sinks, {batch, kv_heads, heads / kv_heads, queries, 1}), scores}, -1);
+  }
+  auto weights = mx::softmax(scores, -1, /*precise=*/true);
+  if (o.sinks) {
+    weights = mx::slice(weights, {0, 0, 0, 0, 1}, {batch, kv_heads, heads / kv_heads, queries, weights.shape(-1)});
+  }
+  return mx::reshape(mx::matmul(weights, mx::expand_dims(values, 2)), {batch, heads, queries, values.shape(3)});
+}
+
 mx::array mlx_attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span,
-                        float scale) {
+                        float scale, const AttentionOptions& o) {
   auto in_use = [&](const mx::array& buffer) {
     auto stop = buffer.shape();
     stop[2] = span.length;
@@ -174,17 +195,24 @@ mx::array mlx_attention(const mx::array& q, const mx::array& keys, const mx::arr
   };
   auto heads_first = mx::swapaxes(q, 1, 2);
   const int queries = q.shape(1);
+  if (o.softcap != 0) {
+    auto out = capped_attention(heads_first, in_use(keys), in_use(values), visible(queries, span), scale, o);
+    return mx::swapaxes(out, 1, 2);
+  }
   const bool plain = span.window == 0 && span.start + queries == span.length;
   const std::string mode = plain ? (queries > 1 ? "causal" : "") : "array";
   auto mask = plain ? std::nullopt : std::optional(visible(queries, span));
-  auto out = mx::fast::scaled_dot_product_attention(heads_first, in_use(keys), in_use(values), scale, mode, mask);
+  auto sinks = o.sinks ? std::optional(mx::astype(*o.sinks, q.dtype())) : std::nullopt;
+  auto out =
+      mx::fast::scaled_dot_product_attention(heads_first, in_use(keys), in_use(values), scale, mode, mask, sinks);
   return mx::swapaxes(out, 1, 2);
 }
 
 }  // namespace
 
-mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale) {
-  if (backend() == Backend::mlx) return mlx_attention(q, keys, values, span, scale);
+mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale,
+                    const AttentionOptions& options) {
+  if (backend() == Backend::mlx) return mlx_attention(q, keys, values, span, scale, options);
   Attention work{.args = {.batch = q.shape(0),
                           .queries = q.shape(1),
                           .heads = q.shape(2),
@@ -195,10 +223,15 @@ mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& 
                           .start = span.start,
                           .window = span.window,
                           .scale = scale,
-                          .type = kernel_type(keys.dtype())},
+                          .type = kernel_type(keys.dtype()),
+                          .value_dim = values.shape(3),
+                          .softcap = options.softcap},
                  .rope = {}};
-  auto from = before_rope(q, work.rope);
-  return cpu_step(q.shape(), {std::move(from), keys, values}, std::move(work));
+  auto shape = q.shape();
+  shape.back() = values.shape(3);
+  std::vector<mx::array> inputs{before_rope(q, work.rope), keys, values};
+  if (options.sinks) inputs.push_back(as_float32(*options.sinks));
+  return cpu_step(std::move(shape), std::move(inputs), std::move(work));
 }
 
 }  // namespace mlx_lm::ops

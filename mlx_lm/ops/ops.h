@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -57,8 +58,33 @@ struct Span {
   int window = 0;  // 0: no limit
 };
 
+struct AttentionOptions {
+  float softcap = 0.f;             // scores become softcap * tanh(score / softcap); 0: they stay as they are
+  std::optional<mx::array> sinks;  // (H): for each head a score that takes part in the softmax and has no value
+};
+
 // Softmax attention, grouped-query (H a multiple of K), scores multiplied by scale. Softmax in float32.
-// Shapes: q (B, L, H, D); keys, values (B, K, C, D) with C >= span.length -> (B, L, H, D).
-mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale);
+// Shapes: q (B, L, H, D); keys (B, K, C, D), values (B, K, C, D') with C >= span.length -> (B, L, H, D').
+mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale,
+                    const AttentionOptions& options = {});
+
+// x / rms(x) over the last axis.
+mx::array rms_norm(const mx::array& x, float eps);
+
+// (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias over the last axis. Shapes: x (..., E), weight, bias (E).
+mx::array layer_norm(const mx::array& x, const std::optional<mx::array>& weight, const std::optional<mx::array>& bias,
+                     float eps);
+
+// x * (1 + erf(x / sqrt(2))) / 2 (Python's nn.gelu), or by tanh, which comes near it (nn.gelu_approx).
+enum class Gelu { erf, tanh };
+mx::array gelu(const mx::array& x, Gelu kind);
+// gelu(gate) * up, elementwise.
+mx::array geglu(const mx::array& gate, const mx::array& up, Gelu kind);
+
+// The place of the largest number along the last axis, the first of equal ones. Shapes: x (..., V) -> (...) uint32.
+mx::array argmax(const mx::array& x);
+// The k <= V largest numbers along the last axis, from the largest down, and their places (uint32); the kernels put the
+// first of equal ones first, MLX any of them. Shapes: x (..., V) -> two of (..., k).
+std::pair<mx::array, mx::array> top_k(const mx::array& x, int k);
 
 }  // namespace mlx_lm::ops

@@ -47,6 +47,34 @@ TEST(Dense, ManyRows) {
   under_every_set([&] { expect_near(run(w, rows, cols, x, n), expected, 1e-4); });
 }
 
+TEST(Dense, LongRowsAreSummedInParts) {
+  for (int cols : {1536, 1537, 3100, 5000}) {
+    for (Type type : kTypes) {
+      const int rows = 29, n = 70;
+      const Stored w(random_numbers(static_cast<size_t>(rows) * cols, 1), type);
+      const auto x = random_numbers(static_cast<size_t>(n) * cols, 2);
+      const auto expected = product(w, rows, cols, x, n);
+      under_every_set([&] { expect_near(run(w, rows, cols, x, n), expected, 2e-4); });
+    }
+  }
+}
+
+// A row's product has the same bits alone and among others.
+TEST(Dense, NeighboursDoNotMatter) {
+  for (int cols : {40, 100, 2000}) {
+    const int rows = 53, most = 67;
+    const Stored w(random_numbers(static_cast<size_t>(rows) * cols, 1), Type::f16);
+    const auto x = random_numbers(static_cast<size_t>(most) * cols, 2);
+    under_every_set([&] {
+      const auto all = run(w, rows, cols, x, most);
+      for (int n : {1, 2, 3, 4, 5, 8, 66}) {
+        const auto part = run(w, rows, cols, x, n);
+        EXPECT_EQ(part, std::vector<float>(all.begin(), all.begin() + static_cast<ptrdiff_t>(n) * rows)) << n;
+      }
+    });
+  }
+}
+
 TEST(Dense, AnyNumberOfThreads) {
   const int rows = 1000, cols = 256;
   const Stored w(random_numbers(static_cast<size_t>(rows) * cols, 1), Type::f16);

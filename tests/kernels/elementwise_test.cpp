@@ -29,6 +29,79 @@ TEST(RmsNorm, Sizes) {
   }
 }
 
+TEST(RmsNorm, WithoutAWeight) {
+  const auto x = random_numbers(3 * 37, 1);
+  under_every_set([&] {
+    std::vector<float> plain(x.size()), by_ones(x.size());
+    rms_norm(x.data(), nullptr, 3, 37, 1e-5f, plain.data());
+    rms_norm(x.data(), std::vector<float>(37, 1.f).data(), 3, 37, 1e-5f, by_ones.data());
+    EXPECT_EQ(plain, by_ones);
+  });
+}
+
+TEST(LayerNorm, Sizes) {
+  for (int size : {1, 7, 8, 9, 33, 768}) {
+    for (float mean : {0.f, 100.f}) {
+      const int n = 5;
+      auto x = random_numbers(static_cast<size_t>(n) * size, size, 3);
+      for (float& value : x) value += mean;
+      const auto weight = random_numbers(size, 2), bias = random_numbers(size, 3);
+      for (int parts : {0, 1, 2, 3}) {
+        std::vector<double> expected;
+        for (int i = 0; i < n; ++i) {
+          double sum = 0, squares = 0;
+          for (int k = 0; k < size; ++k) sum += x[i * size + k];
+          for (int k = 0; k < size; ++k) squares += std::pow(x[i * size + k] - sum / size, 2);
+          for (int k = 0; k < size; ++k) {
+            const double value = (x[i * size + k] - sum / size) / std::sqrt(squares / size + 1e-5);
+            expected.push_back(value * (parts & 1 ? weight[k] : 1) + (parts & 2 ? bias[k] : 0));
+          }
+        }
+        under_every_set([&] {
+          std::vector<float> out(x.size());
+          layer_norm(x.data(), parts & 1 ? weight.data() : nullptr, parts & 2 ? bias.data() : nullptr, n, size, 1e-5f,
+                     out.data());
+          // The mean itself is rounded: 100 to within 4e-6, which a row of one number multiplies by 316.
+          expect_near(out, expected, size == 1 ? 5e-3 : 1e-5);
+        });
+      }
+    }
+  }
+}
+
+TEST(Geglu, SizesAndExtremes) {
+  for (size_t n : {1, 5, 8, 17, 10000}) {
+    auto gate = random_numbers(n, 1, 3);
+    const auto up = random_numbers(n, 2);
+    if (n == 17) {
+      const float extremes[] = {0, -0.f, 1e-30f, 5.5f, -5.5f, 88, -88, 1000, -1000, 1e12f, -1e12f};
+      std::copy(std::begin(extremes), std::end(extremes), gate.begin());
+    }
+    for (Gelu kind : {Gelu::erf, Gelu::tanh}) {
+      for (bool with_up : {false, true}) {
+        std::vector<double> expected(n);
+        for (size_t i = 0; i < n; ++i) {
+          const double x = gate[i];
+          const double share = kind == Gelu::erf ? std::erf(x / std::sqrt(2.))
+                                                 : std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x));
+          expected[i] = 0.5 * x * (1 + share) * (with_up ? up[i] : 1);
+        }
+        under_every_set([&] {
+          std::vector<float> out(n), in_place = gate;
+          geglu(gate.data(), with_up ? up.data() : nullptr, n, kind, out.data());
+          for (size_t i = 0; i < n; ++i) {
+            // 1 + share is rounded to 6e-8, and XLA's erf is off by as much.
+            ASSERT_NEAR(out[i], expected[i], 4e-7 * std::fabs(gate[i]) * (with_up ? std::fabs(up[i]) : 1) + 1e-37)
+                << gate[i];
+          }
+          geglu(in_place.data(), with_up ? up.data() : nullptr, n, kind, in_place.data());
+          EXPECT_EQ(in_place, out);
+        });
+      }
+    }
+  }
+}
+
 TEST(Swiglu, SizesAndExtremes) {
   for (size_t n : {1, 5, 8, 17, 10000}) {
     auto gate = random_numbers(n, 1, 5), up = random_numbers(n, 2);
@@ -65,6 +138,19 @@ TEST(Exp, WithinTwoUlp) {
       ASSERT_NEAR(found[i], expected, std::max(expected * 2 * 0x1p-23, 1.2e-38)) << x[i];
     }
     EXPECT_NEAR(sum, expected_sum, expected_sum * 1e-5);
+  });
+}
+
+TEST(SoftCap, WithinAFewUlp) {
+  std::vector<float> x = {0, -0.f, 1e-30f, 3e38f, -3e38f, INFINITY, -INFINITY};
+  for (float v = -1100; v <= 1100; v += 0.173f) x.push_back(v), x.push_back(v * 0.01f);
+  under_every_set([&] {
+    std::vector<float> found = x;
+    table().soft_cap(found.data(), static_cast<int>(x.size()), 50);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double expected = 50 * std::tanh(static_cast<double>(x[i]) / 50);
+      ASSERT_NEAR(found[i], expected, std::fabs(expected) * 5e-7) << x[i];
+    }
   });
 }
 

@@ -87,6 +87,49 @@ TEST_F(Ops, swiglu) {
   expect_same([&] { return swiglu(far, mx::ones({4})); }, 1e-6f, "large numbers");
 }
 
+TEST_F(Ops, rms_norm_without_a_weight) {
+  const auto x = elsewhere(random({2, 3, 50}), 3);
+  expect_same([&] { return rms_norm(x, 1e-5f); }, 1e-5f, "rms_norm");
+}
+
+TEST_F(Ops, layer_norm) {
+  for (int i = 0; i < 40; ++i) {
+    const mx::Shape shape{between(1, 3), between(1, 5), between(2, 200)};
+    const auto x = elsewhere(random(shape), i % 4), w = random({shape[2]}, kTypes[i % 3]);
+    const auto weight = i % 2 ? std::optional(w) : std::nullopt, bias = i / 2 % 2 ? std::optional(w) : std::nullopt;
+    expect_same([&] { return layer_norm(x, weight, bias, 1e-5f); }, 3e-5f, fmt::format("{} numbers", shape[2]));
+  }
+}
+
+TEST_F(Ops, gelu_and_geglu) {
+  for (int i = 0; i < 40; ++i) {
+    const mx::Shape shape{between(1, 3), between(1, 5), between(1, 200)};
+    const auto gate = elsewhere(random(shape) * mx::array(3.f), i % 4), up = elsewhere(random(shape), i / 4 % 4);
+    for (auto kind : {Gelu::erf, Gelu::tanh}) {
+      expect_same([&] { return geglu(gate, up, kind); }, 1e-5f, "geglu");
+      expect_same([&] { return gelu(gate, kind); }, 3e-6f, "gelu");
+    }
+  }
+}
+
+TEST_F(Ops, argmax_and_top_k) {
+  for (int i = 0; i < 30; ++i) {
+    const mx::Shape shape{between(1, 3), between(1, 4), i % 3 ? between(1, 300) : between(9000, 20000)};
+    const auto x = elsewhere(random(shape, kTypes[i % 3]), i % 4);
+    const auto places = by(Backend::kernels, [&] { return ops::argmax(x); });
+    EXPECT_EQ(places.dtype(), mx::uint32);
+    EXPECT_TRUE(mx::array_equal(places, by(Backend::mlx, [&] { return ops::argmax(x); })).item<bool>());
+    const int k = between(1, std::min(shape[2], 50));
+    const auto values = by(Backend::kernels, [&] { return top_k(x, k).first; });
+    const auto wanted = by(Backend::mlx, [&] { return top_k(x, k).first; });
+    EXPECT_TRUE(mx::array_equal(values, mx::astype(wanted, mx::float32)).item<bool>()) << shape[2] << " " << k;
+    for (auto backend : {Backend::kernels, Backend::mlx}) {
+      const auto found = by(backend, [&] { return mx::take_along_axis(x, top_k(x, k).second, -1); });
+      EXPECT_TRUE(mx::array_equal(mx::astype(found, mx::float32), values).item<bool>());
+    }
+  }
+}
+
 TEST_F(Ops, rope) {
   for (int i = 0; i < 60; ++i) {
     const int dims = 2 * between(1, 20), size = dims + (i % 3 == 0 ? 0 : between(0, 7));
@@ -150,6 +193,24 @@ TEST_F(Ops, attention) {
     expect_same([&] { return attention(q, keys, values, span, 0.37f); }, 3e-5f,
                 fmt::format("case {}: {} heads over {}, {} of {} rows, window {}", i, heads, kv_heads, queries, length,
                             span.window));
+  }
+}
+
+TEST_F(Ops, attention_with_softcap_sinks_and_values_of_another_size) {
+  for (int i = 0; i < 60; ++i) {
+    const int kv_heads = between(1, 3), heads = kv_heads * between(1, 4), size = between(1, 100);
+    const int queries = between(1, 30), length = queries + between(0, 40), value_size = i % 3 ? size : between(1, 60);
+    const auto type = kTypes[i % 3];
+    const auto q = elsewhere(random({2, queries, heads, size}), i % 4);
+    const auto keys = random({2, kv_heads, length + 5, size}, type),
+               values = random({2, kv_heads, length + 5, value_size}, type);
+    AttentionOptions options;
+    if (i % 2) options.softcap = i % 4 == 1 ? 1.5f : 30.f;
+    if (i % 5 > 1) options.sinks = random({heads}, kTypes[i / 3 % 3]);
+    const Span span{.length = length, .start = length - queries, .window = i % 7 == 0 ? 9 : 0};
+    expect_same([&] { return attention(q, keys, values, span, 0.3f, options); }, 3e-5f,
+                fmt::format("case {}: {} heads over {}, {} of {} rows, sizes {} and {}, softcap {}", i, heads, kv_heads,
+                            queries, length, size, value_size, options.softcap));
   }
 }
 

@@ -1,0 +1,13 @@
+// Functions of the scalar table that serve instruction sets without one of their own too; meanings in table.h.
+#pragma once
+
+#include "mlx_lm/kernels/table.h"
+
+namespace mlx_lm::kernels::scalar {
+
+float max(const float* s, int n);
+void soft_cap(float* s, int n, float cap);
+void layer_norm(const float* x, const float* weight, const float* bias, int size, float eps, float* out);
+void geglu(const float* gate, const float* up, size_t n, Gelu kind, float* out);
+
+}  // namespace mlx_lm::kernels::scalar
