@@ -1,10 +1,12 @@
 #include "mlx_lm/generate/generate_step.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/ops/join.h"
+#include "mlx_lm/ops/ops.h"
 
 namespace mlx_lm {
 namespace {
@@ -28,27 +30,31 @@ struct Sampled {
   }
 };
 
-// Makes few steps of the many that the model built: those of the caches and, if wanted, the logits.
-void join(cache::KVCaches& caches, mx::array* logits = nullptr) {
-  std::vector<mx::array*> arrays;
-  if (logits) arrays.push_back(logits);
+// Makes few steps of the many that the model built: those of the caches, and of what else is wanted.
+void join(cache::KVCaches& caches, std::vector<mx::array*> arrays = {}) {
   for (const auto& cache : caches) {
     for (auto* array : cache->arrays()) arrays.push_back(array);
   }
   ops::join(arrays);
 }
 
+// tokens: (1, 1).
 Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache::KVCaches& caches,
              const StepOptions& o) {
-  auto logits = model(tokens, caches);  // (1, L, V)
-  join(caches, &logits);
-  const int length = logits.shape(1), vocabulary = logits.shape(2);
-  if (length > 1) logits = mx::slice(logits, {0, length - 1, 0}, logits.shape());
+  auto logits = model(tokens, caches);  // (1, 1, V)
+  const int vocabulary = logits.shape(2);
+  // The likeliest token needs no probabilities, so none are computed unless somebody looks.
+  std::optional<mx::array> token;
+  if (o.sampler) {
+    join(caches, {&logits});
+  } else {
+    token = ops::argmax(logits);
+    join(caches, {&logits, &*token});
+  }
   logits = mx::reshape(logits, {1, vocabulary});
   auto logprobs = mx::subtract(logits, mx::logsumexp(logits, -1, /* keepdims */ true));
-  // The likeliest token needs no probabilities, so none are computed unless somebody looks.
-  auto token = o.sampler ? o.sampler(logprobs) : mx::argmax(logits, -1);
-  return {std::move(token), mx::reshape(logprobs, {vocabulary})};
+  token = o.sampler ? o.sampler(logprobs) : mx::reshape(*token, {1});
+  return {std::move(*token), mx::reshape(logprobs, {vocabulary})};
 }
 
 void eval_state(const cache::KVCaches& caches) {
