@@ -162,6 +162,22 @@ void swiglu(const float* gate, const float* up, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) out[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
 }
 
+// Sums of products; before each round its factors become unknown, and are read from the first-level cache.
+template <class Code, class Sum>
+double peak(int64_t rounds) {
+  constexpr int kChains = 64;
+  Code codes[kChains], x[kChains];
+  Sum sums[kChains] = {};
+  std::fill_n(codes, kChains, Code(1));
+  std::fill_n(x, kChains, Code(2));
+  for (int64_t round = 0; round < rounds; ++round) {
+    asm volatile("" : : "r"(codes), "r"(x) : "memory");
+    for (int k = 0; k < kChains; ++k) sums[k] += static_cast<Sum>(codes[k]) * static_cast<Sum>(x[k]);
+  }
+  asm volatile("" : : "r"(sums) : "memory");
+  return static_cast<double>(rounds) * kChains;
+}
+
 }  // namespace
 }  // namespace scalar
 
@@ -180,6 +196,7 @@ constinit const Table kScalar = {
     .scale = scalar::scale,
     .rms_norm = scalar::rms_norm,
     .swiglu = scalar::swiglu,
+    .peaks = {scalar::peak<int8_t, int32_t>, scalar::peak<int16_t, int32_t>, scalar::peak<float, float>},
 };
 
 }  // namespace mlx_lm::kernels

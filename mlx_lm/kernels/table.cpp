@@ -28,6 +28,7 @@ constexpr Table kAvx2 = {
     .scale = avx2::scale,
     .rms_norm = avx2::rms_norm,
     .swiglu = avx2::swiglu,
+    .peaks = {avx2::int8_peak, avx2::int16_peak, avx2::float32_peak},
 };
 
 constexpr Table kAvx512 = {
@@ -45,6 +46,7 @@ constexpr Table kAvx512 = {
     .scale = avx2::scale,
     .rms_norm = avx2::rms_norm,
     .swiglu = avx2::swiglu,
+    .peaks = {avx512::int8_peak, avx512::int16_peak, avx512::float32_peak},
 };
 #endif
 

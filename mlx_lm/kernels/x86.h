@@ -31,6 +31,11 @@ void quantize(const float* x, int cols, int16_t* codes, Factor* factors);
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 
+// machine_limits_avx2.cpp
+double int8_peak(int64_t rounds);
+double int16_peak(int64_t rounds);
+double float32_peak(int64_t rounds);
+
 }  // namespace avx2
 
 namespace avx512 {
@@ -42,6 +47,11 @@ void packed_many(const PackedView& w, int first, int last, const QuantizedRows<i
 // packed_int16_avx512.cpp
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+
+// machine_limits_avx512.cpp
+double int8_peak(int64_t rounds);
+double int16_peak(int64_t rounds);
+double float32_peak(int64_t rounds);
 
 }  // namespace avx512
 }  // namespace mlx_lm::kernels
