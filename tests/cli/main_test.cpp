@@ -20,10 +20,27 @@ TEST(Main, Helps) {
   const auto generate = Program().run({"generate", "--help"});
   EXPECT_EQ(generate.status, 0);
   EXPECT_EQ(generate.err, "");
-  for (const char* flag : {"--model", "--extra-eos-token", "--system-prompt", "-p,--prompt", "--prefill-response",
-                           "-m,--max-tokens", "--temp", "--top-p", "--min-p", "--top-k", "--xtc-probability",
-                           "--xtc-threshold", "--min-tokens-to-keep", "--seed", "--ignore-chat-template",
-                           "--chat-template-config", "--verbose", "--max-kv-size", "--prefill-step-size"}) {
+  for (const char* flag : {"--model",
+                           "--extra-eos-token",
+                           "--system-prompt",
+                           "-p,--prompt",
+                           "--prefill-response",
+                           "-m,--max-tokens",
+                           "--temp",
+                           "--top-p",
+                           "--min-p",
+                           "--top-k",
+                           "--xtc-probability",
+                           "--xtc-threshold",
+                           "--min-tokens-to-keep",
+                           "--seed",
+                           "--ignore-chat-template",
+                           "--chat-template-config",
+                           "--verbose",
+                           "--max-kv-size",
+                           "--prefill-step-size",
+                           "--threads",
+                           "--cpu-activations"}) {
     EXPECT_NE(generate.out.find(flag), std::string::npos) << flag;
   }
   EXPECT_EQ(Program().run({"generate", "-h"}).out, generate.out);
@@ -52,7 +69,11 @@ TEST(Main, RefusesBadUsage) {
     expect_bad_usage({"generate", flag, "many"}, flag);
     expect_bad_usage({"generate", flag, ""}, flag);
   }
-  for (const char* flag : {"--max-tokens", "--top-k", "--max-kv-size", "--prefill-step-size", "--min-tokens-to-keep"}) {
+  for (const char* kind : {"", "int4", "float64", "INT8"}) {
+    expect_bad_usage({"generate", "--cpu-activations", kind}, "--cpu-activations");
+  }
+  for (const char* flag :
+       {"--max-tokens", "--top-k", "--max-kv-size", "--threads", "--prefill-step-size", "--min-tokens-to-keep"}) {
     expect_bad_usage({"generate", flag, "1.5"}, flag);
     expect_bad_usage({"generate", flag, "99999999999"}, flag);
   }
