@@ -11,7 +11,8 @@ mx::array Linear::operator()(const mx::array& x) const {
   return bias_ ? mx::add(y, *bias_) : y;
 }
 
-Embedding::Embedding(const Weights& w, int vocab_size, int width) : weight_(w.take_matrix(vocab_size, width)) {}
+Embedding::Embedding(const Weights& w, int vocab_size, int width)
+    : weight_(w.take_matrix(vocab_size, width, MatrixUse::table)) {}
 
 mx::array Embedding::operator()(const mx::array& tokens) const { return ops::take_rows(weight_, tokens); }
 
