@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
   program.get_formatter()->column_width(34);
   const mlx_lm::cli::Command commands[] = {
       mlx_lm::cli::add_generate(program),
+      mlx_lm::cli::add_benchmark(program),
   };
   try {
     program.parse(arguments(argc, argv));

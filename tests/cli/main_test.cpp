@@ -44,6 +44,14 @@ TEST(Main, Helps) {
     EXPECT_NE(generate.out.find(flag), std::string::npos) << flag;
   }
   EXPECT_EQ(Program().run({"generate", "-h"}).out, generate.out);
+
+  EXPECT_NE(all.out.find("benchmark"), std::string::npos);
+  const auto benchmark = Program().run({"benchmark", "--help"});
+  EXPECT_EQ(benchmark.status, 0);
+  for (const char* flag : {"--model", "--threads", "--cpu-activations", "-p,--prompt-tokens", "-g,--generation-tokens",
+                           "-b,--batch-size", "-n,--num-trials", "--prefill-step-size", "--delay", "--json"}) {
+    EXPECT_NE(benchmark.out.find(flag), std::string::npos) << flag;
+  }
 }
 
 TEST(Main, TellsItsVersion) {
@@ -77,6 +85,16 @@ TEST(Main, RefusesBadUsage) {
     expect_bad_usage({"generate", flag, "1.5"}, flag);
     expect_bad_usage({"generate", flag, "99999999999"}, flag);
   }
+}
+
+TEST(Main, RefusesBadUsageOfBenchmark) {
+  for (const char* flag : {"-p", "-g", "-b", "-n", "--prefill-step-size", "--delay", "--threads"}) {
+    expect_bad_usage({"benchmark", flag}, "");
+    expect_bad_usage({"benchmark", flag, "1.5"}, "");
+    expect_bad_usage({"benchmark", flag, ""}, "");
+  }
+  expect_bad_usage({"benchmark", "--prompt", "hello"}, "--prompt");
+  expect_bad_usage({"benchmark", "generate"}, "");
 }
 
 TEST(Main, TakesTheSubcommandFromItsName) {
