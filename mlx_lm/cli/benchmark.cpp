@@ -113,7 +113,7 @@ int run(const Flags& f) {
   set_up(f.model);
   const auto say = [&](const std::string& line) {
     if (!f.json) std::cout << line << std::endl;
-    if (!std::cout) fail<Error>("[benchmark] the figures could not be written to standard output");
+    if (!std::cout) fail<Error>("[benchmark] the result could not be written to standard output");
   };
 
   const auto loaded = load_model(f.model);
@@ -140,7 +140,7 @@ int run(const Flags& f) {
   if (f.json) {
     json runs = json::array();
     for (const auto& trial : trials) runs.push_back(to_json(trial));
-    const json all = {{"model", f.model.model.empty() ? json(nullptr) : json(f.model.model)},
+    const json all = {{"model", name_of(f.model)},
                       {"prompt_tokens", f.options.prompt_tokens},
                       {"generation_tokens", f.options.generation_tokens},
                       {"batch_size", f.options.batch_size},
@@ -148,8 +148,7 @@ int run(const Flags& f) {
                       {"trials", runs},
                       {"averages", to_json(averages)},
                       {"machine", machine ? to_json(*machine) : json(nullptr)}};
-    std::cout << all.dump(2, ' ', false, json::error_handler_t::replace) << std::endl;
-    if (!std::cout) fail<Error>("[benchmark] the figures could not be written to standard output");
+    print_json(all, "benchmark");
   }
   return 0;
 }

@@ -15,5 +15,6 @@ struct Command {
 // Each adds its subcommand to the program.
 Command add_benchmark(CLI::App& program);
 Command add_generate(CLI::App& program);
+Command add_perplexity(CLI::App& program);
 
 }  // namespace mlx_lm::cli

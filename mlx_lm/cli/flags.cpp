@@ -1,5 +1,8 @@
 #include "mlx_lm/cli/flags.h"
 
+#include <iostream>
+
+#include "mlx_lm/base/error.h"
 #include "mlx_lm/base/thread_pool.h"
 #include "mlx_lm/cli/progress.h"
 #include "mlx_lm/kernels/kernels.h"
@@ -32,10 +35,16 @@ void set_up(const ModelFlags& f) {
   }
 }
 
+std::string name_of(const ModelFlags& f) { return f.model.empty() ? default_model_path().string() : f.model; }
+
 Loaded load_model(const ModelFlags& f) {
   DownloadProgress download;
-  return load(f.model.empty() ? default_model_path().string() : f.model,
-              {.revision = f.revision, .progress = download.callback()});
+  return load(name_of(f), {.revision = f.revision, .progress = download.callback()});
+}
+
+void print_json(const nlohmann::json& result, std::string_view area) {
+  std::cout << result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
+  if (!std::cout) fail<Error>("[{}] the result could not be written to standard output", area);
 }
 
 }  // namespace mlx_lm::cli

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 
@@ -33,7 +34,13 @@ void add_model_flags(CLI::App& app, ModelFlags& flags);
 // of threads out of range.
 void set_up(const ModelFlags& flags);
 
+// The model as it was named, or the default's path. Errors: Error when none was named and the default is not there.
+std::string name_of(const ModelFlags& flags);
+
 // The model, with the progress of a download on standard error.
 Loaded load_model(const ModelFlags& flags);
+
+// The result of --json, on standard output. area: for the error when it cannot be written.
+void print_json(const nlohmann::json& result, std::string_view area);
 
 }  // namespace mlx_lm::cli

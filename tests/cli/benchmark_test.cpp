@@ -124,7 +124,7 @@ TEST_F(BenchmarkTest, SaysWhenNobodyReads) {
   program.output = "/dev/full";
   const auto ended = program.run({"benchmark", "--model", folder_.path().string(), "-p", "4", "-g", "2", "-n", "1"});
   EXPECT_EQ(ended.status, 1);
-  EXPECT_EQ(ended.err, "mlx_lm: [benchmark] the figures could not be written to standard output\n");
+  EXPECT_EQ(ended.err, "mlx_lm: [benchmark] the result could not be written to standard output\n");
 }
 
 }  // namespace

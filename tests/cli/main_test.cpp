@@ -52,6 +52,14 @@ TEST(Main, Helps) {
                            "-b,--batch-size", "-n,--num-trials", "--prefill-step-size", "--delay", "--json"}) {
     EXPECT_NE(benchmark.out.find(flag), std::string::npos) << flag;
   }
+
+  EXPECT_NE(all.out.find("perplexity"), std::string::npos);
+  const auto perplexity = Program().run({"perplexity", "--help"});
+  EXPECT_EQ(perplexity.status, 0);
+  for (const char* flag : {"--model", "--threads", "--cpu-activations", "--data-path", "--batch-size",
+                           "--sequence-length", "--num-samples", "--seed", "--json"}) {
+    EXPECT_NE(perplexity.out.find(flag), std::string::npos) << flag;
+  }
 }
 
 TEST(Main, TellsItsVersion) {
