@@ -17,6 +17,11 @@ std::vector<mx::array> KVCache::state() const {
   return {*keys_, *values_};
 }
 
+std::vector<mx::array*> KVCache::arrays() {
+  if (!keys_) return {};
+  return {&*keys_, &*values_};
+}
+
 size_t KVCache::nbytes() const { return keys_ ? keys_->nbytes() + values_->nbytes() : 0; }
 
 void KVCache::reserve(const mx::array& keys, const mx::array& values, int rows) {

@@ -39,6 +39,8 @@ class KVCache {
 
   // The arrays to evaluate; empty before the first update.
   std::vector<mx::array> state() const;
+  // The same for ops::join, which replaces them.
+  std::vector<mx::array*> arrays();
   size_t nbytes() const;
 
  protected:

@@ -6,6 +6,7 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/generate/generate_step.h"
+#include "mlx_lm/generate/steps.h"
 #include "mlx_lm/ops/backend.h"
 
 namespace mlx_lm {
@@ -39,7 +40,7 @@ Times run_row(const models::LanguageModel& model, const std::vector<int>& prompt
 class NextTokens {
  public:
   NextTokens(const models::LanguageModel& model, const mx::array& tokens, cache::KVCaches& caches)
-      : tokens_(mx::argmax(model(tokens, caches), -1)) {
+      : tokens_(likeliest(model(tokens, caches), caches)) {
     mx::async_eval(tokens_);
   }
   NextTokens(const NextTokens&) = delete;
@@ -55,6 +56,12 @@ class NextTokens {
   void swap(NextTokens& other) { std::swap(tokens_, other.tokens_); }
 
  private:
+  // (B, 1, V) -> (B, 1)
+  static mx::array likeliest(mx::array logits, cache::KVCaches& caches) {
+    join(caches, &logits);
+    return mx::argmax(logits, -1);
+  }
+
   mx::array tokens_;
 };
 
@@ -67,11 +74,8 @@ Times run_batch(const models::LanguageModel& model, const std::vector<int>& prom
   for (int from = 0; from < length - 1;) {
     const int to = std::min(from + o.prefill_step_size, length - 1);
     model(mx::slice(all, {0, from}, {rows, to}), caches);
-    std::vector<mx::array> state;
-    for (const auto& cache : caches) {
-      for (auto& array : cache->state()) state.push_back(std::move(array));
-    }
-    mx::eval(std::move(state));
+    join(caches);
+    eval_state(caches);
     mx::clear_cache();
     from = to;
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/generate/steps.h"
 
 namespace mlx_lm {
 namespace {
@@ -30,6 +31,7 @@ struct Sampled {
 Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache::KVCaches& caches,
              const StepOptions& o) {
   auto logits = model(tokens, caches);  // (1, L, V)
+  join(caches, &logits);
   const int length = logits.shape(1), vocabulary = logits.shape(2);
   if (length > 1) logits = mx::slice(logits, {0, length - 1, 0}, logits.shape());
   logits = mx::reshape(logits, {1, vocabulary});
@@ -37,14 +39,6 @@ Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache:
   // The likeliest token needs no probabilities, so none are computed unless somebody looks.
   auto token = o.sampler ? o.sampler(logprobs) : mx::argmax(logits, -1);
   return {std::move(token), mx::reshape(logprobs, {vocabulary})};
-}
-
-void eval_state(const cache::KVCaches& caches) {
-  std::vector<mx::array> state;
-  for (const auto& cache : caches) {
-    for (auto& array : cache->state()) state.push_back(std::move(array));
-  }
-  mx::eval(std::move(state));
 }
 
 }  // namespace
@@ -76,6 +70,7 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
     const int n = std::min(o.prefill_step_size, total - 1 - processed);
     // The logits are never asked for, so neither the output layer nor the last layer's MLP is computed.
     model(to_tokens(prompt.data() + processed, n), caches);
+    join(caches);
     eval_state(caches);
     mx::clear_cache();
     processed += n;

@@ -1,19 +1,15 @@
-// Quantized matrices in the layout of PackedView (table.h), and their products.
-#include <atomic>
-#include <cstdlib>
+// Quantized matrices in the layout of PackedView (table.h).
+#include <algorithm>
 #include <cstring>
-#include <string_view>
-#include <vector>
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/kernels/convert.h"
-#include "mlx_lm/kernels/panels.h"
+#include "mlx_lm/kernels/packed_floats.h"
+#include "mlx_lm/kernels/parallel.h"
 #include "mlx_lm/kernels/weight_memory.h"
 
 namespace mlx_lm::kernels {
 namespace {
-
-std::atomic<int> chosen_activations{-1};
 
 // 32 codes in MLX's packing: a stream of bits, lowest first, which for 32 codes fills whole words.
 template <int bits>
@@ -70,27 +66,19 @@ class Packed : public PackedMatrix {
     });
   }
 
-  void matmul(const float* x, int n, float* y) const override {
-    const Table& t = table();
-    switch (activations()) {
-      case Activations::int8:
-        return multiply(t.int8, x, n, y);
-      case Activations::int16:
-        return multiply(t.int16, x, n, y);
-      case Activations::float32:
-        panel_matmul(view_.rows, view_.cols, x, n, y, [&](int block, int begin, int end, float* panel) {
-          t.dequantize(view_, block, begin, end, panel);
-        });
-    }
-  }
+  Packed(std::shared_ptr<uint8_t> memory, const PackedView& view) : memory_(std::move(memory)), view_(view) {}
 
   void take_rows(const int32_t* ids, int n, float* out) const override {
     parallel_pieces(n, 8, 4. * n * view_.cols, [&](int first, int last) {
-      for (int i = first; i < last; ++i) take_row(ids[i], out + static_cast<size_t>(i) * view_.cols);
+      for (int i = first; i < last; ++i) {
+        float* to = out + static_cast<size_t>(i) * view_.cols;
+        view_.format == Format::affine ? take_row(ids[i], to) : take_small_floats(view_, ids[i], to);
+      }
     });
   }
 
   size_t nbytes() const override { return view_.nbytes(); }
+  const PackedView& view() const override { return view_; }
 
  private:
   static PackedView view_of(const AffineSource& s, const uint8_t* data) {
@@ -157,76 +145,14 @@ class Packed : public PackedMatrix {
     }
   }
 
-  template <class Code>
-  void multiply(const PackedProducts<Code>& products, const float* x, int n, float* y) const {
-    const QuantizedRows<Code> rows = quantize(products, x, n);
-    n <= 4 ? few(products, rows, n, y) : many(products, rows, n, y);
-  }
-
-  // x as whole numbers, in memory of this thread that lasts until its next product.
-  template <class Code>
-  QuantizedRows<Code> quantize(const PackedProducts<Code>& products, const float* x, int n) const {
-    thread_local std::vector<Code> codes;
-    thread_local std::vector<Factor> factors;
-    const size_t cols = view_.cols, size = n * cols;
-    if (codes.size() < size) codes.resize(size);
-    if (factors.size() < size / kGroup) factors.resize(size / kGroup);
-    Code* const to = codes.data();  // not the thread_local names below: each thread has its own
-    Factor* const to_factors = factors.data();
-    parallel_pieces(n, 8, size / 4., [&](int first, int last) {
-      for (size_t i = first; i < static_cast<size_t>(last); ++i) {
-        products.quantize(x + i * cols, view_.cols, to + i * cols, to_factors + i * (cols / kGroup));
-      }
-    });
-    return {to, to_factors, view_.cols};
-  }
-
-  template <class Code>
-  void few(const PackedProducts<Code>& products, const QuantizedRows<Code>& x, int n, float* y) const {
-    // Pieces long enough for the prefetcher, and many enough that the last one to finish is not waited for long.
-    const size_t piece = std::clamp<size_t>(nbytes() / 16, 16 << 10, 128 << 10);
-    const int blocks = static_cast<int>(std::max<size_t>(1, piece / view_.block_bytes()));
-    parallel_pieces(view_.blocks(), blocks, 1. * view_.rows * view_.cols,
-                    [&](int first, int last) { products.few(view_, first, last, x, n, y); });
-  }
-
-  template <class Code>
-  void many(const PackedProducts<Code>& products, const QuantizedRows<Code>& x, int n, float* y) const {
-    // Activation rows that stay in the second-level cache while blocks of weights pass by.
-    const int fit = (256 << 10) / (view_.cols * static_cast<int>(sizeof(Code)));
-    const int together = std::clamp(fit, 32, 256) / 4 * 4;
-    constexpr int kBlocks = 8;
-    const int pieces = (view_.blocks() + kBlocks - 1) / kBlocks;
-    parallel((n + together - 1) / together * pieces, 1. * n * view_.rows * view_.cols, [&](int task) {
-      const int i0 = task / pieces * together, first = task % pieces * kBlocks;
-      products.many(view_, first, std::min(view_.blocks(), first + kBlocks), x.from(i0), std::min(together, n - i0),
-                    y + static_cast<size_t>(i0) * view_.rows);
-    });
-  }
-
   std::shared_ptr<uint8_t> memory_;
   PackedView view_;
 };
 
-Activations activations_from_environment() {
-  const char* text = std::getenv("MLX_LM_ACTIVATIONS");
-  const std::string_view wanted = text == nullptr ? "" : text;
-  if (wanted.empty() || wanted == "int16") return Activations::int16;
-  if (wanted == "int8") return Activations::int8;
-  if (wanted == "float32") return Activations::float32;
-  fail<RequestError>("[cpu] MLX_LM_ACTIVATIONS: expected int8, int16 or float32, found '{}'", wanted);
-}
-
 }  // namespace
 
-void set_activations(Activations activations) { chosen_activations.store(static_cast<int>(activations)); }
-
-Activations activations() {
-  const int chosen = chosen_activations.load(std::memory_order_relaxed);
-  if (chosen >= 0) return static_cast<Activations>(chosen);
-  const Activations found = activations_from_environment();
-  set_activations(found);
-  return found;
+std::shared_ptr<const PackedMatrix> packed_matrix(std::shared_ptr<uint8_t> memory, const PackedView& view) {
+  return std::make_shared<Packed>(std::move(memory), view);
 }
 
 std::shared_ptr<const PackedMatrix> pack(const AffineSource& s) {

@@ -36,6 +36,14 @@ double int8_peak(int64_t rounds);
 double int16_peak(int64_t rounds);
 double float32_peak(int64_t rounds);
 
+// floats_avx2.cpp: the same for the small floats
+void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+void e2m1_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+void e2m1_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+void mxfp8_few(const PackedView& w, int first, int last, const float* x, int n, float* y);
+void dequantize_floats(const PackedView& w, int block, int begin, int end, float* panel);
+
 }  // namespace avx2
 
 namespace avx512 {
@@ -52,6 +60,12 @@ void packed_many(const PackedView& w, int first, int last, const QuantizedRows<i
 double int8_peak(int64_t rounds);
 double int16_peak(int64_t rounds);
 double float32_peak(int64_t rounds);
+
+// floats_avx512.cpp: the same for mxfp4 and nvfp4
+void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+void e2m1_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+void e2m1_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 
 }  // namespace avx512
 }  // namespace mlx_lm::kernels

@@ -55,9 +55,10 @@ class Attention {
 
   // (B, L, E) -> (B, L, E)
   mx::array operator()(const mx::array& x, cache::KVCache& cache) const {
-    auto q = nn::split_heads(q_proj_(x), heads_);     // (B, L, H, D)
-    auto k = nn::split_heads(k_proj_(x), kv_heads_);  // (B, L, K, D)
-    auto v = nn::split_heads(v_proj_(x), kv_heads_);  // (B, L, K, D)
+    auto [q, k, v] = project(x, q_proj_, k_proj_, v_proj_);
+    q = nn::split_heads(q, heads_);     // (B, L, H, D)
+    k = nn::split_heads(k, kv_heads_);  // (B, L, K, D)
+    v = nn::split_heads(v, kv_heads_);  // (B, L, K, D)
     return o_proj_(nn::merge_heads(nn::attend(q, k, v, rope_, cache, scale_, window_)));
   }
 

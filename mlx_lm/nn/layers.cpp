@@ -6,10 +6,7 @@ Linear::Linear(const Weights& w, int in, int out, bool bias) : weight_(w.take_ma
   if (bias) bias_ = w.take_vector("bias", out);
 }
 
-mx::array Linear::operator()(const mx::array& x) const {
-  auto y = ops::matmul(x, weight_);
-  return bias_ ? mx::add(y, *bias_) : y;
-}
+mx::array Linear::operator()(const mx::array& x) const { return ops::matmul(x, weight_, bias_); }
 
 Embedding::Embedding(const Weights& w, int vocab_size, int width)
     : weight_(w.take_matrix(vocab_size, width, MatrixUse::table)) {}

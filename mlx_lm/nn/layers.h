@@ -1,13 +1,16 @@
 // The layers that models are composed of. Each takes its weights from a scope of the store when it is made.
 #pragma once
 
+#include <array>
 #include <optional>
+#include <utility>
 
 #include <mlx/mlx.h>
 
 #include "mlx_lm/nn/weights.h"
 #include "mlx_lm/ops/matrix.h"
 #include "mlx_lm/ops/ops.h"
+#include "mlx_lm/ops/products.h"
 
 namespace mlx_lm::nn {
 
@@ -17,6 +20,17 @@ class Linear {
   Linear(const Weights& w, int in, int out, bool bias = false);
   // (..., in) -> (..., out)
   mx::array operator()(const mx::array& x) const;
+
+  // Several layers of the same x, which the CPU computes in one step: auto [q, k, v] = project(x, q_proj, k_proj,
+  // v_proj).
+  template <class... Linears>
+  friend std::array<mx::array, sizeof...(Linears)> project(const mx::array& x, const Linears&... layers) {
+    auto y = ops::matmul(x, {{layers.weight_, layers.bias_}...});
+    return [&]<size_t... i>(std::index_sequence<i...>) {
+      return std::array<mx::array, sizeof...(Linears)>{std::move(y[i])...};
+    }
+    (std::make_index_sequence<sizeof...(Linears)>());
+  }
 
  private:
   ops::Matrix weight_;

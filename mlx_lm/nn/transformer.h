@@ -32,8 +32,8 @@ class TransformerBlock {
 
   // (B, L, E) -> (B, L, E)
   mx::array operator()(const mx::array& x, cache::KVCache& cache) const {
-    auto h = mx::add(x, self_attn_(input_layernorm_(x), cache));
-    return mx::add(h, mlp_(post_attention_layernorm_(h)));
+    auto h = ops::residual_add(x, self_attn_(input_layernorm_(x), cache));
+    return ops::residual_add(h, mlp_(post_attention_layernorm_(h)));
   }
 
  private:

@@ -3,27 +3,13 @@
 #include <fmt/ranges.h>
 
 #include "mlx_lm/base/error.h"
-#include "mlx_lm/kernels/kernels.h"
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
+#include "mlx_lm/ops/matrix_form.h"
 
 namespace mlx_lm::ops {
 
-// One of three: packed for the kernels, floating-point for the kernels, or MLX's own arrays.
-struct Matrix::Form {
-  int rows, cols;
-  mx::Dtype dtype;
-  std::shared_ptr<const kernels::PackedMatrix> packed;
-  std::optional<mx::array> weight;  // floating-point, or MLX's packed words
-  std::optional<mx::array> scales, biases;
-  Quantization quantization;
-};
-
 namespace {
-
-kernels::Type kernel_type(mx::Dtype dtype) {
-  return dtype == mx::float16 ? kernels::Type::f16 : dtype == mx::bfloat16 ? kernels::Type::bf16 : kernels::Type::f32;
-}
 
 mx::array laid_out(mx::array x) {
   x = mx::contiguous(x);
@@ -46,9 +32,11 @@ void expect(const mx::array& x, const mx::Shape& shape, std::initializer_list<mx
   misshapen("{}: its type of number does not fit the quantization", name);
 }
 
-// The kinds whose scales are 8-bit floats are computed as bfloat16, which holds each of their values exactly.
-mx::array to_bfloat16(const mx::array& weight, const mx::array& scales, const Quantization& q) {
-  return mx::dequantize(weight, scales, std::nullopt, q.group_size, q.bits, q.mode, std::nullopt, mx::bfloat16);
+kernels::Format kernel_format(std::string_view mode) {
+  return mode == "mxfp4"   ? kernels::Format::mxfp4
+         : mode == "mxfp8" ? kernels::Format::mxfp8
+         : mode == "nvfp4" ? kernels::Format::nvfp4
+                           : kernels::Format::affine;
 }
 
 }  // namespace
@@ -104,7 +92,15 @@ Matrix Matrix::quantized(mx::array weight, mx::array scales, std::optional<mx::a
                                   .biases = biases->data<void>(),
                                   .type = kernel_type(dtype)});
   } else {
-    form->weight = laid_out(to_bfloat16(weight, scales, q));
+    // An nvfp4 of an odd number of groups, which MLX cannot dequantize on the CPU either.
+    if (cols % 32 != 0) misshapen("expected columns in groups of 32 on the CPU, found {} columns", cols);
+    weight = laid_out(std::move(weight));
+    scales = laid_out(std::move(scales));
+    form->packed = kernels::pack({.format = kernel_format(q.mode),
+                                  .rows = rows,
+                                  .cols = cols,
+                                  .weight = weight.data<uint32_t>(),
+                                  .scales = scales.data<uint8_t>()});
   }
   return Matrix(std::move(form));
 }
@@ -112,7 +108,7 @@ Matrix Matrix::quantized(mx::array weight, mx::array scales, std::optional<mx::a
 int Matrix::rows() const { return form_->rows; }
 int Matrix::cols() const { return form_->cols; }
 mx::Dtype Matrix::dtype() const { return form_->dtype; }
-bool Matrix::rounds_activations() const { return form_->packed != nullptr; }
+bool Matrix::rounds_activations() const { return form_->packed && form_->quantization.mode != "mxfp8"; }
 
 size_t Matrix::nbytes() const {
   if (form_->packed) return form_->packed->nbytes();
@@ -122,41 +118,21 @@ size_t Matrix::nbytes() const {
 
 namespace {
 
-kernels::DenseMatrix dense_view(const Matrix::Form& form) {
-  return {.rows = form.rows,
-          .cols = form.cols,
-          .type = kernel_type(form.weight->dtype()),
-          .data = form.weight->data<void>()};
-}
+// Inputs: ids, int32.
+struct TakeRows {
+  static constexpr const char* kName = "TakeRows";
+  std::shared_ptr<const Matrix::Form> matrix;
 
-// The step shared by both uses of a matrix: `work(form, input, n, output)` with n = the rows of the input.
-template <class In, class Work>
-mx::array step(const char* name, mx::Shape shape, std::shared_ptr<const Matrix::Form> form, const mx::array& in, int n,
-               Work work) {
-  return cpu_step(name, std::move(shape), mx::float32, {in},
-                  [form = std::move(form), n, work](const auto& inputs, auto& outputs) {
-                    allocate(outputs[0]);
-                    return [form, n, work, in = inputs[0].template data<In>(),
-                            out = outputs[0].template data<float>()] { work(*form, in, n, out); };
-                  });
-}
+  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
+    allocate(outputs[0]);
+    return
+        [matrix = matrix, ids = inputs[0].data<int32_t>(), n = int(inputs[0].size()), out = outputs[0].data<float>()] {
+          matrix->packed ? matrix->packed->take_rows(ids, n, out) : kernels::take_rows(matrix->dense(), ids, n, out);
+        };
+  }
+};
 
 }  // namespace
-
-mx::array matmul(const mx::array& x, const Matrix& w) {
-  const auto& form = w.form();
-  if (backend() == Backend::mlx) {
-    if (!form.scales) return mx::matmul(x, mx::transpose(*form.weight));
-    const auto& q = form.quantization;
-    return mx::quantized_matmul(x, *form.weight, *form.scales, form.biases, true, q.group_size, q.bits, q.mode);
-  }
-  auto shape = x.shape();
-  shape.back() = form.rows;
-  return step<float>("Matmul", std::move(shape), w.shared(), as_float32(x), int(x.size() / size_t(form.cols)),
-                     [](const Matrix::Form& m, const float* in, int n, float* out) {
-                       m.packed ? m.packed->matmul(in, n, out) : kernels::matmul(in, n, dense_view(m), out);
-                     });
-}
 
 mx::array take_rows(const Matrix& w, const mx::array& ids) {
   const auto& form = w.form();
@@ -169,10 +145,7 @@ mx::array take_rows(const Matrix& w, const mx::array& ids) {
   }
   auto shape = ids.shape();
   shape.push_back(form.cols);
-  return step<int32_t>("TakeRows", std::move(shape), w.shared(), mx::astype(ids, mx::int32), int(ids.size()),
-                       [](const Matrix::Form& m, const int32_t* in, int n, float* out) {
-                         m.packed ? m.packed->take_rows(in, n, out) : kernels::take_rows(dense_view(m), in, n, out);
-                       });
+  return cpu_step(std::move(shape), {mx::astype(unshaped(ids), mx::int32)}, TakeRows{w.shared()});
 }
 
 }  // namespace mlx_lm::ops

@@ -36,7 +36,8 @@ class Matrix {
   mx::Dtype dtype() const;
   // Bytes that a product with it reads.
   size_t nbytes() const;
-  // Whether its products round their activations (kernels::Activations): those of affine weights by our kernels.
+  // Whether its products round their activations (kernels::Activations): those of quantized weights do by our kernels,
+  // but for mxfp8.
   bool rounds_activations() const;
 
   struct Form;
@@ -47,9 +48,6 @@ class Matrix {
   explicit Matrix(std::shared_ptr<const Form> form) : form_(std::move(form)) {}
   std::shared_ptr<const Form> form_;
 };
-
-// x times the transpose of w. Shapes: (..., cols) -> (..., rows). The result is float32 on the CPU, else of x's type.
-mx::array matmul(const mx::array& x, const Matrix& w);
 
 // Rows of w by number, dequantized. Shapes: ids (...) int32 -> (..., cols).
 // The result is float32 on the CPU, where every later step computes in float32, and w.dtype() on a GPU.

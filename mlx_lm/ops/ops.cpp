@@ -3,16 +3,12 @@
 #include <cmath>
 #include <cstring>
 
-#include "mlx_lm/kernels/kernels.h"
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
+#include "mlx_lm/ops/matrix_form.h"
 
 namespace mlx_lm::ops {
 namespace {
-
-kernels::Type kernel_type(mx::Dtype dtype) {
-  return dtype == mx::float16 ? kernels::Type::f16 : dtype == mx::bfloat16 ? kernels::Type::bf16 : kernels::Type::f32;
-}
 
 std::vector<float> rates_of(const Rope::Options& o) {
   std::vector<float> rates(o.dims / 2);
@@ -25,27 +21,49 @@ std::vector<float> rates_of(const Rope::Options& o) {
 
 }  // namespace
 
-mx::array rms_norm(const mx::array& x, const mx::array& weight, float eps) {
-  if (backend() == Backend::mlx) return mx::fast::rms_norm(x, weight, eps);
-  return cpu_step("RMSNorm", x.shape(), mx::float32, {as_float32(x), as_float32(weight)},
-                  [eps](const auto& inputs, auto& outputs) {
-                    allocate(outputs[0]);
-                    const int size = inputs[1].size();
-                    return [eps, size, n = int(inputs[0].size() / size), x = inputs[0].template data<float>(),
-                            w = inputs[1].template data<float>(),
-                            out = outputs[0].template data<float>()] { kernels::rms_norm(x, w, n, size, eps, out); };
-                  });
+namespace {
+
+struct RopeWork {
+  static constexpr const char* kName = "RoPE";
+  kernels::RopeArgs args;
+  std::shared_ptr<const void> table;  // of args.rates
+
+  size_t size() const { return size_t(args.batch) * args.length * args.heads * args.head_dim; }
+
+  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
+    allocate(outputs[0]);
+    return [work = *this, x = inputs[0].data<float>(), out = outputs[0].data<float>()] {
+      kernels::rope(x, work.args, out);
+    };
+  }
+};
+
+// Rows that a later step reads: as they are, or rotated first, into memory that lasts as long as this.
+class RotatedRows {
+ public:
+  RotatedRows(const float* x, const std::optional<RopeWork>& rope) : rows_(x) {
+    if (!rope) return;
+    thread_local std::vector<float> memory;
+    if (memory.size() < rope->size()) memory.resize(rope->size());
+    kernels::rope(x, rope->args, memory.data());
+    rows_ = memory.data();
+  }
+  const float* get() const { return rows_; }
+
+ private:
+  const float* rows_;
+};
+
+// x, or what it is rotated from and how, if that has not been computed yet.
+mx::array before_rope(const mx::array& x, std::optional<RopeWork>& rope) {
+  if (const auto* work = pending<RopeWork>(x)) {
+    rope = *work;
+    return x.inputs()[0];
+  }
+  return as_float32(unshaped(x));
 }
 
-mx::array swiglu(const mx::array& gate, const mx::array& up) {
-  if (backend() == Backend::mlx) return gate * mx::sigmoid(gate) * up;
-  return cpu_step(
-      "SwiGLU", gate.shape(), mx::float32, {as_float32(gate), as_float32(up)}, [](const auto& inputs, auto& outputs) {
-        allocate(outputs[0]);
-        return [n = inputs[0].size(), gate = inputs[0].template data<float>(), up = inputs[1].template data<float>(),
-                out = outputs[0].template data<float>()] { kernels::swiglu(gate, up, n, out); };
-      });
-}
+}  // namespace
 
 Rope::Rope(Options options) {
   auto rates = rates_of(options);
@@ -73,13 +91,44 @@ mx::array rope(const mx::array& x, const Rope& rope, int offset) {
                                .rates = rope.rates().data(),
                                .magnitude = o.magnitude,
                                .offset = offset};
-  return cpu_step("RoPE", x.shape(), mx::float32, {as_float32(x)},
-                  [args, table = rope.table_](const auto& inputs, auto& outputs) {
-                    allocate(outputs[0]);
-                    return [args, table, x = inputs[0].template data<float>(),
-                            out = outputs[0].template data<float>()] { kernels::rope(x, args, out); };
-                  });
+  return cpu_step(x.shape(), {as_float32(unshaped(x))}, RopeWork{args, rope.table_});
 }
+
+namespace {
+
+// Inputs: the buffers (B, K, C, D) of keys and values, new keys and new values. Outputs: the buffers.
+struct WriteRows {
+  static constexpr const char* kName = "WriteRows";
+  int batch, length, heads, key_dim, value_dim;
+  int position;
+  std::optional<RopeWork> rope;  // of the new keys
+
+  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
+    for (int i : {0, 1}) outputs[i].copy_shared_buffer(inputs[i]);
+    return [w = *this, capacity = inputs[0].shape(2), key_type = kernel_type(inputs[0].dtype()),
+            value_type = kernel_type(inputs[1].dtype()), k = inputs[2].data<float>(), v = inputs[3].data<float>(),
+            keys = outputs[0].data<void>(), values = outputs[1].data<void>()] {
+      const RotatedRows rotated(k, w.rope);
+      kernels::write_rows(rotated.get(), w.batch, w.length, w.heads, w.key_dim, keys, key_type, capacity, w.position);
+      kernels::write_rows(v, w.batch, w.length, w.heads, w.value_dim, values, value_type, capacity, w.position);
+    };
+  }
+};
+
+// Inputs: q, keys, values.
+struct Attention {
+  static constexpr const char* kName = "Attention";
+  kernels::AttentionArgs args;
+  std::optional<RopeWork> rope;  // of q
+
+  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
+    allocate(outputs[0]);
+    return [w = *this, q = inputs[0].data<float>(), k = inputs[1].data<void>(), v = inputs[2].data<void>(),
+            out = outputs[0].data<float>()] { kernels::attention(RotatedRows(q, w.rope).get(), k, v, w.args, out); };
+  }
+};
+
+}  // namespace
 
 std::pair<mx::array, mx::array> write_rows(const mx::array& keys, const mx::array& values, const mx::array& new_keys,
                                            const mx::array& new_values, int position) {
@@ -92,20 +141,17 @@ std::pair<mx::array, mx::array> write_rows(const mx::array& keys, const mx::arra
     };
     return {write(keys, new_keys), write(values, new_values)};
   }
-  auto prepare = [position](const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
-    for (int i : {0, 1}) outputs[i].copy_shared_buffer(inputs[i]);
-    const auto& rows = inputs[2].shape();  // (B, L, K, D)
-    return [position, batch = rows[0], length = rows[1], heads = rows[2], head_dim = rows[3],
-            capacity = inputs[0].shape(2), key_type = kernel_type(inputs[0].dtype()), value_dim = inputs[3].shape(3),
-            value_type = kernel_type(inputs[1].dtype()), k = inputs[2].data<float>(), v = inputs[3].data<float>(),
-            keys = outputs[0].data<void>(), values = outputs[1].data<void>()] {
-      kernels::write_rows(k, batch, length, heads, head_dim, keys, key_type, capacity, position);
-      kernels::write_rows(v, batch, length, heads, value_dim, values, value_type, capacity, position);
-    };
-  };
-  auto step = std::make_shared<CpuStep<decltype(prepare)>>(mx::default_stream(mx::Device::cpu), "WriteRows", prepare);
-  auto written = mx::array::make_arrays({keys.shape(), values.shape()}, {keys.dtype(), values.dtype()}, step,
-                                        {keys, values, as_float32(new_keys), as_float32(new_values)});
+  const auto& rows = new_keys.shape();  // (B, L, K, D)
+  WriteRows work{.batch = rows[0],
+                 .length = rows[1],
+                 .heads = rows[2],
+                 .key_dim = rows[3],
+                 .value_dim = new_values.shape(3),
+                 .position = position,
+                 .rope = {}};
+  auto fresh_keys = before_rope(new_keys, work.rope);
+  auto written = cpu_step({keys.shape(), values.shape()}, {keys.dtype(), values.dtype()},
+                          {keys, values, std::move(fresh_keys), as_float32(unshaped(new_values))}, std::move(work));
   return {written[0], written[1]};
 }
 
@@ -139,24 +185,20 @@ mx::array mlx_attention(const mx::array& q, const mx::array& keys, const mx::arr
 
 mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale) {
   if (backend() == Backend::mlx) return mlx_attention(q, keys, values, span, scale);
-  const kernels::AttentionArgs args{.batch = q.shape(0),
-                                    .queries = q.shape(1),
-                                    .heads = q.shape(2),
-                                    .kv_heads = keys.shape(1),
-                                    .head_dim = q.shape(3),
-                                    .capacity = keys.shape(2),
-                                    .length = span.length,
-                                    .start = span.start,
-                                    .window = span.window,
-                                    .scale = scale,
-                                    .type = kernel_type(keys.dtype())};
-  return cpu_step("Attention", q.shape(), mx::float32, {as_float32(q), keys, values},
-                  [args](const auto& inputs, auto& outputs) {
-                    allocate(outputs[0]);
-                    return [args, q = inputs[0].template data<float>(), k = inputs[1].template data<void>(),
-                            v = inputs[2].template data<void>(),
-                            out = outputs[0].template data<float>()] { kernels::attention(q, k, v, args, out); };
-                  });
+  Attention work{.args = {.batch = q.shape(0),
+                          .queries = q.shape(1),
+                          .heads = q.shape(2),
+                          .kv_heads = keys.shape(1),
+                          .head_dim = q.shape(3),
+                          .capacity = keys.shape(2),
+                          .length = span.length,
+                          .start = span.start,
+                          .window = span.window,
+                          .scale = scale,
+                          .type = kernel_type(keys.dtype())},
+                 .rope = {}};
+  auto from = before_rope(q, work.rope);
+  return cpu_step(q.shape(), {std::move(from), keys, values}, std::move(work));
 }
 
 }  // namespace mlx_lm::ops

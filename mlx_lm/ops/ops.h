@@ -12,12 +12,6 @@
 namespace mlx_lm::ops {
 namespace mx = mlx::core;
 
-// x / rms(x) * weight over the last axis. Shapes: x (..., E), weight (E).
-mx::array rms_norm(const mx::array& x, const mx::array& weight, float eps);
-
-// silu(gate) * up, elementwise.
-mx::array swiglu(const mx::array& gate, const mx::array& up);
-
 // Rotary position embedding. Immutable; copies share their table.
 class Rope {
  public:

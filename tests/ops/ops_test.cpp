@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "mlx_lm/ops/backend.h"
+#include "mlx_lm/ops/products.h"
 
 namespace mlx_lm::ops {
 namespace {

@@ -1,0 +1,20 @@
+// Matrices of small floats in the layout of PackedView.
+#pragma once
+
+#include "mlx_lm/kernels/table.h"
+
+namespace mlx_lm::kernels {
+
+// Row r, dequantized. out: (cols).
+void take_small_floats(const PackedView& w, int r, float* out);
+
+// The activations that a matrix's products use where `wanted` are asked for.
+inline Activations activations_for(const PackedView& w, Activations wanted) {
+  if (w.format == Format::mxfp8) return Activations::float32;
+  return w.format == Format::nvfp4 && wanted == Activations::int8 ? Activations::int16 : wanted;
+}
+
+// The matrix that a view describes; memory holds its data.
+std::shared_ptr<const PackedMatrix> packed_matrix(std::shared_ptr<uint8_t> memory, const PackedView& view);
+
+}  // namespace mlx_lm::kernels
