@@ -1,9 +1,25 @@
-# One instruction set per kernel file: kernels/<name>_avx2.cpp and <name>_avx512.cpp get their own flags, so that
-# the rest of the program runs on any x86-64 and the right set is chosen at start.
+# One instruction set per kernel file: kernels/<name>_avx2.cpp, <name>_avx512.cpp, <name>_dotprod.cpp and
+# <name>_i8mm.cpp get their own flags, so that the rest of the program runs on any x86-64 or arm64 and the right set is
+# chosen at start. Files for the other processor are empty.
 file(GLOB files ${PROJECT_SOURCE_DIR}/mlx_lm/kernels/*.cpp)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
+  set(arm64 TRUE)
+else()
+  set(arm64 FALSE)
+endif()
 foreach(file IN LISTS files)
   set(flags -O3 -ffp-contract=off)
-  if(file MATCHES "_avx2\\.cpp$")
+  if(arm64)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND file MATCHES "_(neon|dotprod|i8mm)\\.cpp$")
+      # GCC's scheduling before it hands out registers makes the inner loops spill: up to a fifth more instructions.
+      list(APPEND flags -fno-schedule-insns)
+    endif()
+    if(file MATCHES "_dotprod\\.cpp$")
+      list(APPEND flags -march=armv8.2-a+dotprod)
+    elseif(file MATCHES "_i8mm\\.cpp$")
+      list(APPEND flags -march=armv8.2-a+dotprod+i8mm)
+    endif()
+  elseif(file MATCHES "_avx2\\.cpp$")
     list(APPEND flags -mavx2 -mfma -mf16c)
   elseif(file MATCHES "_avx512\\.cpp$")
     list(APPEND flags -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c -mprefer-vector-width=512)

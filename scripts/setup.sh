@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs: Debian packages, the MLX wheel, cargo, the default model. Safe to run again:
 # every step looks first, and with nothing missing the whole takes a few tens of milliseconds.
-# --check: what `make check` needs besides.
+# --check: what `make check` needs besides. --arm64: only what `make test-arm64` needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,6 +35,17 @@ apt_install() {
 missing=()
 need_program() { command -v "$1" >/dev/null || missing+=("$2"); }
 need_file() { [ -e "$1" ] || missing+=("$2"); }
+if [ "${1:-}" = --arm64 ]; then
+  need_program aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+  need_program qemu-aarch64 qemu-user
+  need_program cmake cmake
+  need_program ninja ninja-build
+  need_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
+  need_file /usr/include/fmt/format.h libfmt-dev
+  need_file /usr/src/googletest/CMakeLists.txt googletest
+  if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi
+  exit
+fi
 need_program g++ g++
 need_program cmake cmake
 need_program ninja ninja-build

@@ -50,10 +50,10 @@ inline void look_up(const Pair& from, __m128i table16, __m512i* codes) {
   }
 }
 
-struct Int8E2m1 : Int8Dots<8> {
+struct Int8E2m1 : Int8Dots {
   static constexpr int kVectors = 8;
   static constexpr size_t kPackedBytes = 128;
-  static constexpr int kDepth = 1024;
+  static constexpr int kDepth = 512;
   static constexpr bool kBiased = true;
 
   static void unpack(const Pair& from, __m512i* codes) {
@@ -64,10 +64,10 @@ struct Int8E2m1 : Int8Dots<8> {
 };
 
 template <int parts>
-struct Int16E2m1 : Int16Dots<16 / parts> {
+struct Int16E2m1 : Int16Dots {
   static constexpr int kVectors = 16;
   static constexpr size_t kPackedBytes = 128;
-  static constexpr int kDepth = 512;
+  static constexpr int kDepth = 256;
   static constexpr bool kBiased = false;
 
   // In 16 bits, in the order of the activations.

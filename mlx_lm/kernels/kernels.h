@@ -26,8 +26,9 @@ enum class Activations {
 void set_activations(Activations activations);
 Activations activations();
 
-// The instruction set in use, chosen at the first call: the best that the processor has, or
-// MLX_LM_CPU=scalar|avx2|avx512. Errors: RequestError for a name that is not known or that the processor cannot run.
+// The instruction set in use, chosen at the first call: the best that the processor has, or MLX_LM_CPU=scalar, avx2,
+// avx512 (x86-64), neon, dotprod, i8mm (arm64). Errors: RequestError for a name that is not known or that the processor
+// cannot run.
 std::string_view instruction_set();
 
 // How a quantized matrix stores its weights.

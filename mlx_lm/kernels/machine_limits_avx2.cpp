@@ -1,17 +1,10 @@
 // AVX2: multiplications from registers alone.
 #if defined(__x86_64__)
 #include "mlx_lm/kernels/avx2.h"
+#include "mlx_lm/kernels/chains.h"
 #include "mlx_lm/kernels/x86.h"
 
 namespace mlx_lm::kernels {
-namespace {
-
-// A value of which the compiler knows nothing: what is computed from it is computed again each time.
-inline void unknown(__m256i& value) { asm volatile("" : "+x"(value)); }
-inline void unknown(__m256& value) { asm volatile("" : "+x"(value)); }
-
-}  // namespace
-
 namespace avx2 {
 
 // As products with codes of up to 4 bits: the pairs of 8 pieces are added in 16 bits, then once in 32.
@@ -38,38 +31,16 @@ double int8_peak(int64_t rounds) {
 }
 
 double int16_peak(int64_t rounds) {
-  constexpr int kChains = 8, kTimes = 4;
   __m256i codes = _mm256_set1_epi16(7), x = _mm256_set1_epi16(-3);
-  __m256i sums[kChains] = {};
-  for (int64_t round = 0; round < rounds; ++round) {
-#pragma GCC unroll 4
-    for (int time = 0; time < kTimes; ++time) {
-#pragma GCC unroll 8
-      for (int k = 0; k < kChains; ++k) {
-        unknown(x);
-        sums[k] = _mm256_add_epi32(sums[k], _mm256_madd_epi16(codes, x));
-        unknown(sums[k]);
-      }
-    }
-  }
-  return static_cast<double>(rounds) * kChains * kTimes * 16;
+  return chains<__m256i>(rounds, 16, [&](__m256i sum) {
+    unknown(x);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(codes, x));
+  });
 }
 
 double float32_peak(int64_t rounds) {
-  constexpr int kChains = 12, kTimes = 4;  // 2 a cycle that take 4 cycles each, and some to spare
-  __m256 w = _mm256_set1_ps(1e-3f), x = _mm256_set1_ps(1e-3f);
-  __m256 sums[kChains] = {};
-  for (int64_t round = 0; round < rounds; ++round) {
-#pragma GCC unroll 4
-    for (int time = 0; time < kTimes; ++time) {
-#pragma GCC unroll 12
-      for (int k = 0; k < kChains; ++k) {
-        sums[k] = _mm256_fmadd_ps(w, x, sums[k]);
-        unknown(sums[k]);
-      }
-    }
-  }
-  return static_cast<double>(rounds) * kChains * kTimes * 8;
+  const __m256 w = _mm256_set1_ps(1e-3f), x = _mm256_set1_ps(1e-3f);
+  return chains<__m256>(rounds, 8, [&](__m256 sum) { return _mm256_fmadd_ps(w, x, sum); });
 }
 
 }  // namespace avx2

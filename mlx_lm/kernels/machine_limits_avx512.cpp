@@ -1,32 +1,10 @@
 // AVX-512 with VNNI: multiplications from registers alone.
 #if defined(__x86_64__)
 #include "mlx_lm/kernels/avx2.h"
+#include "mlx_lm/kernels/chains.h"
 #include "mlx_lm/kernels/x86.h"
 
 namespace mlx_lm::kernels {
-namespace {
-
-constexpr int kChains = 12, kTimes = 4;  // 2 a cycle that take 5 cycles each, and some to spare
-
-// The sums of kChains chains of add(sum), which the compiler may neither merge nor leave out.
-template <class Vector, class F>
-inline double chains(int64_t rounds, int products, F add) {
-  Vector sums[kChains] = {};
-  for (int64_t round = 0; round < rounds; ++round) {
-#pragma GCC unroll 4
-    for (int time = 0; time < kTimes; ++time) {
-#pragma GCC unroll 12
-      for (int k = 0; k < kChains; ++k) {
-        sums[k] = add(sums[k]);
-        asm volatile("" : "+v"(sums[k]));
-      }
-    }
-  }
-  return static_cast<double>(rounds) * kChains * kTimes * products;
-}
-
-}  // namespace
-
 namespace avx512 {
 
 double int8_peak(int64_t rounds) {

@@ -9,10 +9,10 @@ namespace mlx_lm::kernels {
 namespace {
 
 template <bool nibbles>
-struct Int8 : Int8Dots<8> {
+struct Int8 : Int8Dots {
   static constexpr int kVectors = 8;
   static constexpr size_t kPackedBytes = nibbles ? 128 : 256;
-  static constexpr int kDepth = 1024;
+  static constexpr int kDepth = 512;
   static constexpr bool kBiased = true;
 
   static void unpack(const Pair& from, __m512i* codes) {

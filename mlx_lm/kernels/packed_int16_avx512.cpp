@@ -8,10 +8,10 @@ namespace mlx_lm::kernels {
 namespace {
 
 template <bool nibbles>
-struct Int16 : Int16Dots<16> {
+struct Int16 : Int16Dots {
   static constexpr int kVectors = 16;
   static constexpr size_t kPackedBytes = nibbles ? 128 : 256;
-  static constexpr int kDepth = 512;
+  static constexpr int kDepth = 256;
   static constexpr bool kBiased = true;
 
   // In 16 bits: vector p holds two columns of each row, in the order of the activations.

@@ -7,6 +7,14 @@
 #include "mlx_lm/base/error.h"
 #if defined(__x86_64__)
 #include "mlx_lm/kernels/x86.h"
+#elif defined(__aarch64__)
+#include "mlx_lm/kernels/arm.h"
+#if defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 #endif
 
 namespace mlx_lm::kernels {
@@ -52,10 +60,62 @@ constexpr Table kAvx512 = {
     .swiglu = avx2::swiglu,
     .peaks = {avx512::int8_peak, avx512::int16_peak, avx512::float32_peak},
 };
+constexpr std::string_view kNames[] = {"avx512", "avx2", "scalar"};  // best first
+#elif defined(__aarch64__)
+constexpr Table kNeon = {
+    .name = "neon",
+    .to_float = neon::to_float,
+    .from_float = neon::from_float,
+    .dots = neon::dots,
+    .weighted_sum = neon::weighted_sum,
+    .panel = neon::panel,
+    .panel_product = neon::panel_product,
+    .int8 = {neon::quantize, neon::packed_few, neon::packed_many},
+    .int16 = {neon::quantize, neon::packed_few, neon::packed_many},
+    .dequantize = neon::dequantize,
+    .exp_sum = neon::exp_sum,
+    .scale = neon::scale,
+    .rms_norm = neon::rms_norm,
+    .swiglu = neon::swiglu,
+    .peaks = {neon::int8_peak, neon::int16_peak, neon::float32_peak},
+};
+
+constexpr Table with_products(Table table, std::string_view name, PackedProducts<int8_t> int8,
+                              PackedProducts<int16_t> int16, Peaks peaks) {
+  table.name = name;
+  table.int8 = int8;
+  table.int16 = int16;
+  table.peaks = peaks;
+  return table;
+}
+constexpr Table kDotprod = with_products(kNeon, "dotprod", {neon::quantize, dotprod::packed_few, dotprod::packed_many},
+                                         {dotprod::quantize, dotprod::packed_few, dotprod::packed_many},
+                                         {dotprod::int8_peak, dotprod::int16_peak, neon::float32_peak});
+constexpr Table kI8mm = with_products(kNeon, "i8mm", {neon::quantize, dotprod::packed_few, i8mm::packed_many},
+                                      {dotprod::quantize, dotprod::packed_few, i8mm::packed_many},
+                                      {i8mm::int8_peak, i8mm::int16_peak, neon::float32_peak});
+constexpr std::string_view kNames[] = {"i8mm", "dotprod", "neon", "scalar"};  // best first
+
+#if defined(__linux__)
+bool has_dotprod() { return ::getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
+bool has_i8mm() { return ::getauxval(AT_HWCAP2) & HWCAP2_I8MM; }
+#elif defined(__APPLE__)
+bool has(const char* feature) {
+  int value = 0;
+  size_t size = sizeof(value);
+  return ::sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool has_dotprod() { return has("hw.optional.arm.FEAT_DotProd"); }
+bool has_i8mm() { return has("hw.optional.arm.FEAT_I8MM"); }
+#else
+bool has_dotprod() { return false; }
+bool has_i8mm() { return false; }
+#endif
+#else
+constexpr std::string_view kNames[] = {"scalar"};
 #endif
 
 std::atomic<const Table*> current{nullptr};
-constexpr std::string_view kNames[] = {"avx512", "avx2", "scalar"};  // best first
 
 const Table* choose() {
   const char* wanted = std::getenv("MLX_LM_CPU");
@@ -86,6 +146,10 @@ const Table* table_for(std::string_view name) {
       __builtin_cpu_supports("avx512vnni")) {
     return &kAvx512;
   }
+#elif defined(__aarch64__)
+  if (name == "neon") return &kNeon;
+  if (name == "dotprod" && has_dotprod()) return &kDotprod;
+  if (name == "i8mm" && has_dotprod() && has_i8mm()) return &kI8mm;
 #endif
   return nullptr;
 }

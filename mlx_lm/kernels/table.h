@@ -57,8 +57,11 @@ struct Factor {
   float scale;
   float sum;  // of the group's rounded activations, scale * sum(codes): what a bias multiplies
 };
-// Code: int8_t, in order; or int16_t, where each 4 columns stand in the order 0, 2, 1, 3: the first two meet the even
-// bytes of a piece of PackedView, the others the odd ones.
+// Code: int8_t, in order; or int16_t, in the order in which the set's own products want each group:
+//   scalar, avx2, avx512: each 4 columns as 0, 2, 1, 3: the first two meet the even bytes of a piece of PackedView, the
+//     others the odd ones
+//   neon: as they are
+//   dotprod, i8mm: for each 8 columns 8 bytes `high`, then 8 bytes `low`; a code is 256 * high + low, both signed
 template <class Code>
 struct QuantizedRows {
   const Code* codes = nullptr;      // (n, cols)

@@ -1,4 +1,5 @@
 #include <cstdlib>
+#include <string>
 
 #include "mlx_lm/base/error.h"
 
@@ -143,22 +144,46 @@ TEST(Elementwise, AnyNumberOfThreads) {
   });
 }
 
-// In processes of their own, because the choice is made once.
-TEST(InstructionSetDeathTest, FromTheEnvironment) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  const auto chosen = [](const char* value) {
-    setenv("MLX_LM_CPU", value, 1);
-    try {
-      fmt::print(stderr, "chose {}\n", instruction_set());
-    } catch (const RequestError& error) {
-      fmt::print(stderr, "{}\n", error.what());
+// What is chosen when MLX_LM_CPU is `value`, or the error's text.
+std::string chosen(const char* value) {
+  const char* before = std::getenv("MLX_LM_CPU");
+  const std::string kept = before == nullptr ? "" : before;
+  setenv("MLX_LM_CPU", value, 1);
+  use_table(nullptr);  // chosen anew at the next call
+  std::string found;
+  try {
+    found = instruction_set();
+  } catch (const RequestError& error) {
+    found = error.what();
+  }
+  setenv("MLX_LM_CPU", kept.c_str(), 1);
+  use_table(nullptr);
+  return found;
+}
+
+TEST(InstructionSet, FromTheEnvironment) {
+  EXPECT_EQ(chosen("scalar"), "scalar");
+  for (const char* name : kSets) {
+    if (table_for(name)) {
+      EXPECT_EQ(chosen(name), name);
+    } else {
+      EXPECT_NE(chosen(name).find(fmt::format("found '{}'", name)), std::string::npos);
     }
-    std::exit(0);
-  };
-  EXPECT_EXIT(chosen("scalar"), testing::ExitedWithCode(0), "chose scalar");
-  EXPECT_EXIT(chosen("sse9"), testing::ExitedWithCode(0), "MLX_LM_CPU: expected one of .*scalar.*, found 'sse9'");
-  if (table_for("avx2")) {
-    EXPECT_EXIT(chosen("avx2"), testing::ExitedWithCode(0), "chose avx2");
+  }
+  const std::string error = chosen("sse9");
+  EXPECT_NE(error.find("MLX_LM_CPU: expected one of "), std::string::npos) << error;
+  EXPECT_NE(error.find("scalar on this processor, found 'sse9'"), std::string::npos) << error;
+}
+
+// The last of the sets that this processor can run; on an emulated one, that which it must be.
+TEST(InstructionSet, IsTheBest) {
+  std::string best;
+  for (const char* name : kSets) {
+    if (table_for(name)) best = name;
+  }
+  EXPECT_EQ(chosen(""), best);
+  if (const char* expected = std::getenv("MLX_LM_TEST_BEST_SET")) {
+    EXPECT_EQ(best, expected);
   }
 }
 

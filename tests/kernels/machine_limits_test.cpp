@@ -19,11 +19,11 @@ TEST(MachineLimits, AreMeasured) {
   under_every_set([] {
     const auto limits = measure_machine_limits();
     EXPECT_EQ(limits.threads, pool().size());
-    // From the slowest machine that anybody would use, shared by many, to more than any has.
-    EXPECT_GT(limits.read, 2e8);
+    // From an emulated machine to more than any has.
+    EXPECT_GT(limits.read, 1e6);
     EXPECT_LT(limits.read, 2e13);
     for (double operations : {limits.int8, limits.int16, limits.float32}) {
-      EXPECT_GT(operations, 1e8 * limits.threads);
+      EXPECT_GT(operations, 1e5 * limits.threads);
       EXPECT_LT(operations, 2e12 * limits.threads);
     }
     std::cout << table().name << ", " << limits.threads << " threads: " << limits.read / 1e9 << " GB/s, int8 "
@@ -47,11 +47,11 @@ TEST(MachineLimits, LoopsDoAllTheirRounds) {
       EXPECT_EQ(loop(2000), 2 * loop(1000));
       double few = 1, many = 1;
       for (int i = 0; i < 5; ++i) {
-        few = std::min(few, seconds_of(loop, 10000));
-        many = std::min(many, seconds_of(loop, 160000));
+        few = std::min(few, seconds_of(loop, 2000));
+        many = std::min(many, seconds_of(loop, 32000));
       }
       EXPECT_GT(many, 8 * few);
-      EXPECT_LT(loop(160000) / many, 1e12);  // multiplications per second of one thread
+      EXPECT_LT(loop(32000) / many, 1e12);  // multiplications per second of one thread
     }
   });
 }

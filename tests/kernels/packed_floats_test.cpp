@@ -78,7 +78,7 @@ struct Floats {
 
 std::vector<float> seen_by(const Floats& w, const std::vector<float>& x, Activations mode) {
   if (w.format == Format::mxfp8 || mode == Activations::float32) return x;
-  return rounded(x, mode == Activations::int8 && w.format != Format::nvfp4 ? 127 : 32767);
+  return rounded(x, mode == Activations::int8 && w.format != Format::nvfp4 ? 127 : most_code16());
 }
 
 constexpr Activations kModes[] = {Activations::int8, Activations::int16, Activations::float32};

@@ -1,3 +1,5 @@
+#include <map>
+
 #include "mlx_lm/base/error.h"
 
 #include "tests/kernels/products.h"
@@ -48,6 +50,10 @@ struct Quantized {
     }
     return y;
   }
+  // With activations of 16 bits, by the largest code that a set may have (most_code16()).
+  std::map<float, std::vector<double>> products_of_rounded16(const std::vector<float>& x, int n) const {
+    return {{32639.f, product(rounded(x, 32639), n)}, {32767.f, product(rounded(x, 32767), n)}};
+  }
 
   int rows, cols, bits, group;
   std::vector<uint32_t> words, codes;
@@ -66,7 +72,7 @@ TEST(Packed, EveryKind) {
           SCOPED_TRACE(n);
           const auto x = random_numbers(static_cast<size_t>(n) * cols, n);
           const auto exact = q.product(x, n), of_rounded = q.product(rounded(x), n);
-          const auto of_rounded16 = q.product(rounded(x, 32767), n);
+          const auto of_rounded16 = q.products_of_rounded16(x, n);
           under_every_set([&] {
             const auto matrix = pack(q.source());
             {
@@ -75,7 +81,7 @@ TEST(Packed, EveryKind) {
             }
             {
               Activated mode(Activations::int16);
-              expect_near(run(*matrix, x, n, rows), of_rounded16, 1e-5 * (1 + largest(exact)));
+              expect_near(run(*matrix, x, n, rows), of_rounded16.at(most_code16()), 1e-5 * (1 + largest(exact)));
             }
             Activated mode(Activations::int8);
             expect_near(run(*matrix, x, n, rows), of_rounded, 1e-5 * (1 + largest(exact)));
@@ -93,14 +99,21 @@ TEST(Packed, LongRowsAndManyBlocks) {
     const int n = 101;
     const auto x = random_numbers(static_cast<size_t>(n) * q.cols, 3);
     const auto exact = q.product(x, n), of_rounded = q.product(rounded(x), n);
+    const auto of_rounded16 = q.products_of_rounded16(x, n);
     under_every_set([&] {
       const auto matrix = pack(q.source());
-      for (auto [mode, expected] : {std::pair(Activations::int8, &of_rounded), std::pair(Activations::int16, &exact),
-                                    std::pair(Activations::float32, &exact)}) {
+      for (auto [mode, expected] :
+           {std::pair(Activations::int8, &of_rounded), std::pair(Activations::int16, &of_rounded16.at(most_code16())),
+            std::pair(Activations::float32, &exact)}) {
         Activated activated(mode);
-        // 16 bits: half a step of 1/32767 per product, of random sign.
-        expect_near(run(*matrix, x, n, q.rows), *expected,
-                    (mode == Activations::int16 ? 2e-5 : 1e-5) * (1 + largest(exact)));
+        const auto found = run(*matrix, x, n, q.rows);
+        expect_near(found, *expected, 1e-5 * (1 + largest(exact)));
+        if (mode != Activations::int16) continue;
+        // Half a step of 16 bits per product, of random sign: the worst of thousands is a matter of luck (by float64
+        // sums 1.8e-5 and 2.1e-5 of the largest for steps that differ by 0.4%), the mean is not.
+        double squares = 0;
+        for (size_t i = 0; i < found.size(); ++i) squares += std::pow(found[i] - exact[i], 2);
+        EXPECT_LE(std::sqrt(squares / found.size()), 5e-6 * (1 + largest(exact)));
       }
     });
   }

@@ -31,6 +31,18 @@ inline double largest(const std::vector<double>& values) {
   return most;
 }
 
+// The largest code of the 16-bit activations of the set in use.
+inline float most_code16() {
+  const std::vector<float> ones(32, 1.f);
+  int16_t codes[32];
+  Factor factor;
+  table().int16.quantize(ones.data(), 32, codes, &factor);
+  const float most = std::nearbyint(1 / factor.scale);
+  EXPECT_GE(most, 32639);
+  EXPECT_LE(most, 32767);
+  return most;
+}
+
 class Activated {  // sets the activations for one scope
  public:
   explicit Activated(Activations a) : before_(activations()) { set_activations(a); }

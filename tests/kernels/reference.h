@@ -44,10 +44,13 @@ class Stored {
 constexpr Type kTypes[] = {Type::f32, Type::f16, Type::bf16};
 inline std::string name_of(Type type) { return type == Type::f32 ? "f32" : type == Type::f16 ? "f16" : "bf16"; }
 
+// All that there are, on each processor the best last.
+constexpr const char* kSets[] = {"scalar", "avx2", "avx512", "neon", "dotprod", "i8mm"};
+
 // Calls test() with each table that this processor can run in use.
 template <class F>
 void under_every_set(F test) {
-  for (const char* name : {"scalar", "avx2", "avx512"}) {
+  for (const char* name : kSets) {
     const Table* set = table_for(name);
     if (set == nullptr) continue;
     SCOPED_TRACE(name);
