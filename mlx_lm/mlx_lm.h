@@ -3,7 +3,9 @@
 
 #include "mlx_lm/base/error.h"                // the errors that calls throw
 #include "mlx_lm/cache/kv_cache.h"            // what a text has left in a model
+#include "mlx_lm/generate/benchmark.h"        // how fast a model is
 #include "mlx_lm/generate/generate_step.h"    // tokens to tokens
+#include "mlx_lm/generate/perplexity.h"       // how well it predicts a text
 #include "mlx_lm/generate/stream_generate.h"  // prompt to text
 #include "mlx_lm/load/load.h"                 // path or repository to model and tokenizer
 #include "mlx_lm/models/architecture.h"       // what a model is

@@ -79,8 +79,11 @@ int physical_cores() {
   return count == 0 ? 1 : static_cast<int>(count);
 }
 
+constexpr int kMost = 256;
+std::atomic<int> wanted_threads{0};  // 0: the environment says, or the processor
+
 int default_threads() {
-  constexpr int kMost = 256;
+  if (const int wanted = wanted_threads.load(); wanted > 0) return wanted;
   const char* text = std::getenv("MLX_LM_THREADS");
   if (text == nullptr || *text == '\0') return std::min(physical_cores(), kMost);
   const std::string_view view(text);
@@ -149,6 +152,16 @@ struct ThreadPool::State {
 ThreadPool& ThreadPool::global() {
   static ThreadPool pool(default_threads());
   return pool;
+}
+
+void ThreadPool::set_global_size(int threads) {
+  if (threads < 1 || threads > kMost) {
+    fail<RequestError>("[cpu] threads: expected a whole number from 1 to {}, found {}", kMost, threads);
+  }
+  wanted_threads.store(threads);
+  if (const int size = global().size(); size != threads) {
+    fail<RequestError>("[cpu] threads: expected {} before the first use of the pool, found {} at work", threads, size);
+  }
 }
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {

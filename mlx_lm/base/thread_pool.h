@@ -12,6 +12,9 @@ class ThreadPool {
  public:
   // The program's pool: MLX_LM_THREADS threads, else one per physical core that this process may use.
   static ThreadPool& global();
+  // Its threads, in place of the environment's. Errors: RequestError unless there are 1 to 256, or when the pool is in
+  // use with another number already.
+  static void set_global_size(int threads);
 
   explicit ThreadPool(int threads);
   ~ThreadPool();

@@ -1,4 +1,4 @@
-// The subcommands: each adds its flags to the parser and runs when it was chosen.
+// The subcommands: each adds its flags to the parser, and is run when it was chosen.
 #pragma once
 
 #include <functional>
@@ -7,8 +7,14 @@
 
 namespace mlx_lm::cli {
 
-// Adds the subcommand to the program. The returned function runs it and gives the exit status.
-using Command = std::function<int()>;
+struct Command {
+  CLI::App* app;             // its flags
+  std::function<int()> run;  // gives the exit status
+};
+
+// Each adds its subcommand to the program.
+Command add_benchmark(CLI::App& program);
 Command add_generate(CLI::App& program);
+Command add_perplexity(CLI::App& program);
 
 }  // namespace mlx_lm::cli

@@ -6,11 +6,11 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/cli/commands.h"
+#include "mlx_lm/cli/flags.h"
 #include "mlx_lm/cli/interrupt.h"
 #include "mlx_lm/cli/progress.h"
 #include "mlx_lm/generate/stream_generate.h"
 #include "mlx_lm/load/json_file.h"
-#include "mlx_lm/load/load.h"
 
 namespace mlx_lm::cli {
 namespace {
@@ -18,8 +18,7 @@ namespace {
 using nlohmann::json;
 
 struct Flags {
-  std::string model;
-  std::string revision = "main";
+  ModelFlags model;
   std::vector<std::string> extra_eos_token;
   std::optional<std::string> system_prompt;
   std::string prompt = "hello";
@@ -34,18 +33,8 @@ struct Flags {
   int prefill_step_size = 2048;
 };
 
-// A flag with a number. CLI11 would read an empty text, such as a shell's unset variable, as 0.
-template <class T>
-CLI::Option* add_number(CLI::App& app, const std::string& name, T& value, const std::string& help) {
-  const auto not_empty = [](const std::string& text) { return std::string(text.empty() ? "expected a number" : ""); };
-  return app.add_option(name, value, help)->check(CLI::Validator(not_empty, ""));
-}
-
 void add_flags(CLI::App& app, Flags& f) {
-  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as argparse has it
-  app.add_option("--model", f.model,
-                 "Model folder, .gguf file or Hugging Face repository (default: SmolLM2-135M-Instruct)");
-  app.add_option("--revision", f.revision, "Branch, tag or commit of a Hugging Face repository")->capture_default_str();
+  add_model_flags(app, f.model);
   app.add_option("--extra-eos-token", f.extra_eos_token, "More tokens that end the answer (text or number)");
   app.add_option("--system-prompt", f.system_prompt, "System message for the chat template");
   app.add_option("-p,--prompt", f.prompt, "The message; '-' reads standard input; \\n and \\t are unescaped")
@@ -115,15 +104,14 @@ int run(const Flags& f) {
   // What can be wrong without a model is told before one is loaded.
   f.sampler.validate();
   options.validate();
+  set_up(f.model);
   auto variables = template_variables(f.chat_template_config);
   auto prompt = read_prompt(f.prompt);
   if (prompt.empty()) fail<RequestError>("[generate] prompt: expected a text, found nothing");
   const bool verbose = !is_false(f.verbose);
   if (f.seed) mx::random::seed(*f.seed);
 
-  DownloadProgress download;
-  auto loaded = load(f.model.empty() ? default_model_path().string() : f.model,
-                     {.revision = f.revision, .progress = download.callback()});
+  auto loaded = load_model(f.model);
   auto& tokenizer = loaded.tokenizer;
   for (const auto& token : f.extra_eos_token) tokenizer.add_eos_token(token);
 
@@ -150,9 +138,9 @@ int run(const Flags& f) {
 
 Command add_generate(CLI::App& program) {
   auto flags = std::make_shared<Flags>();
-  auto* app = program.add_subcommand("generate", "Answer one prompt");
+  auto* app = add_command(program, "generate", "Answer one prompt");
   add_flags(*app, *flags);
-  return [flags] { return run(*flags); };
+  return {app, [flags] { return run(*flags); }};
 }
 
 }  // namespace mlx_lm::cli

@@ -50,14 +50,21 @@ int main(int argc, char** argv) {
   program.set_version_flag("--version", MLX_LM_VERSION);
   program.require_subcommand(1);
   program.get_formatter()->column_width(34);
-  const auto generate = mlx_lm::cli::add_generate(program);
+  const mlx_lm::cli::Command commands[] = {
+      mlx_lm::cli::add_generate(program),
+      mlx_lm::cli::add_benchmark(program),
+      mlx_lm::cli::add_perplexity(program),
+  };
   try {
     program.parse(arguments(argc, argv));
   } catch (const CLI::ParseError& error) {
     return program.exit(error) == 0 ? 0 : 2;
   }
   try {
-    return generate();
+    for (const auto& command : commands) {
+      if (command.app->parsed()) return command.run();
+    }
+    return 2;  // not reached: one subcommand is required
   } catch (const std::exception& error) {
     return fail_with(error.what());
   }

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "mlx_lm/base/error.h"
-#include "mlx_lm/ops/join.h"
+#include "mlx_lm/generate/steps.h"
 #include "mlx_lm/ops/ops.h"
 
 namespace mlx_lm {
@@ -30,14 +30,6 @@ struct Sampled {
   }
 };
 
-// Makes few steps of the many that the model built: those of the caches, and of what else is wanted.
-void join(cache::KVCaches& caches, std::vector<mx::array*> arrays = {}) {
-  for (const auto& cache : caches) {
-    for (auto* array : cache->arrays()) arrays.push_back(array);
-  }
-  ops::join(arrays);
-}
-
 // tokens: (1, 1).
 Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache::KVCaches& caches,
              const StepOptions& o) {
@@ -55,14 +47,6 @@ Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache:
   auto logprobs = mx::subtract(logits, mx::logsumexp(logits, -1, /* keepdims */ true));
   token = o.sampler ? o.sampler(logprobs) : mx::reshape(*token, {1});
   return {std::move(*token), mx::reshape(logprobs, {vocabulary})};
-}
-
-void eval_state(const cache::KVCaches& caches) {
-  std::vector<mx::array> state;
-  for (const auto& cache : caches) {
-    for (auto& array : cache->state()) state.push_back(std::move(array));
-  }
-  mx::eval(std::move(state));
 }
 
 }  // namespace

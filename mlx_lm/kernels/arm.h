@@ -32,6 +32,11 @@ void quantize(const float* x, int cols, int16_t* codes, Factor* factors);
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 
+// machine_limits_neon.cpp
+double int8_peak(int64_t rounds);
+double int16_peak(int64_t rounds);
+double float32_peak(int64_t rounds);
+
 }  // namespace neon
 
 // packed_dotprod.cpp
@@ -43,6 +48,10 @@ void packed_few(const PackedView& w, int first, int last, const QuantizedRows<in
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 
+// machine_limits_dotprod.cpp
+double int8_peak(int64_t rounds);
+double int16_peak(int64_t rounds);
+
 }  // namespace dotprod
 
 // packed_i8mm.cpp; codes as dotprod has them
@@ -50,6 +59,10 @@ namespace i8mm {
 
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+
+// machine_limits_i8mm.cpp
+double int8_peak(int64_t rounds);
+double int16_peak(int64_t rounds);
 
 }  // namespace i8mm
 }  // namespace mlx_lm::kernels

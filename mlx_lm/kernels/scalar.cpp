@@ -190,7 +190,27 @@ void swiglu(const float* gate, const float* up, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) out[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
 }
 
+// Sums of products; before each round its factors become unknown, and are read from the first-level cache.
+template <class Code, class Sum>
+double peak(int64_t rounds) {
+  constexpr int kChains = 64;
+  Code codes[kChains], x[kChains];
+  Sum sums[kChains] = {};
+  std::fill_n(codes, kChains, Code(1));
+  std::fill_n(x, kChains, Code(2));
+  for (int64_t round = 0; round < rounds; ++round) {
+    asm volatile("" : : "r"(codes), "r"(x) : "memory");
+    for (int k = 0; k < kChains; ++k) sums[k] += static_cast<Sum>(codes[k]) * static_cast<Sum>(x[k]);
+  }
+  asm volatile("" : : "r"(sums) : "memory");
+  return static_cast<double>(rounds) * kChains;
+}
+
 }  // namespace
+
+double int8_peak(int64_t rounds) { return peak<int8_t, int32_t>(rounds); }
+double int16_peak(int64_t rounds) { return peak<int16_t, int32_t>(rounds); }
+double float32_peak(int64_t rounds) { return peak<float, float>(rounds); }
 
 float max(const float* s, int n) {
   float most = -std::numeric_limits<float>::infinity();
@@ -246,6 +266,7 @@ constinit const Table kScalar = {
     .soft_cap = scalar::soft_cap,
     .layer_norm = scalar::layer_norm,
     .geglu = scalar::geglu,
+    .peaks = {scalar::int8_peak, scalar::int16_peak, scalar::float32_peak},
 };
 
 }  // namespace mlx_lm::kernels

@@ -9,5 +9,8 @@ float max(const float* s, int n);
 void soft_cap(float* s, int n, float cap);
 void layer_norm(const float* x, const float* weight, const float* bias, int size, float eps, float* out);
 void geglu(const float* gate, const float* up, size_t n, Gelu kind, float* out);
+double int8_peak(int64_t rounds);
+double int16_peak(int64_t rounds);
+double float32_peak(int64_t rounds);
 
 }  // namespace mlx_lm::kernels::scalar

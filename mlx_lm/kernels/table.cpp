@@ -44,6 +44,7 @@ constexpr Table kAvx2 = {
     .soft_cap = avx2::soft_cap,
     .layer_norm = avx2::layer_norm,
     .geglu = avx2::geglu,
+    .peaks = {avx2::int8_peak, avx2::int16_peak, avx2::float32_peak},
 };
 
 constexpr Table kAvx512 = {
@@ -68,6 +69,7 @@ constexpr Table kAvx512 = {
     .soft_cap = avx2::soft_cap,
     .layer_norm = avx2::layer_norm,
     .geglu = avx2::geglu,
+    .peaks = {avx512::int8_peak, avx512::int16_peak, avx512::float32_peak},
 };
 constexpr std::string_view kNames[] = {"avx512", "avx2", "scalar"};  // best first
 #elif defined(__aarch64__)
@@ -91,19 +93,23 @@ constexpr Table kNeon = {
     .soft_cap = scalar::soft_cap,
     .layer_norm = scalar::layer_norm,
     .geglu = scalar::geglu,
+    .peaks = {neon::int8_peak, neon::int16_peak, neon::float32_peak},
 };
 
 constexpr Table with_products(Table table, std::string_view name, PackedProducts<int8_t> int8,
-                              PackedProducts<int16_t> int16) {
+                              PackedProducts<int16_t> int16, Peaks peaks) {
   table.name = name;
   table.int8 = int8;
   table.int16 = int16;
+  table.peaks = peaks;
   return table;
 }
 constexpr Table kDotprod = with_products(kNeon, "dotprod", {neon::quantize, dotprod::packed_few, dotprod::packed_many},
-                                         {dotprod::quantize, dotprod::packed_few, dotprod::packed_many});
+                                         {dotprod::quantize, dotprod::packed_few, dotprod::packed_many},
+                                         {dotprod::int8_peak, dotprod::int16_peak, neon::float32_peak});
 constexpr Table kI8mm = with_products(kNeon, "i8mm", {neon::quantize, dotprod::packed_few, i8mm::packed_many},
-                                      {dotprod::quantize, dotprod::packed_few, i8mm::packed_many});
+                                      {dotprod::quantize, dotprod::packed_few, i8mm::packed_many},
+                                      {i8mm::int8_peak, i8mm::int16_peak, neon::float32_peak});
 constexpr std::string_view kNames[] = {"i8mm", "dotprod", "neon", "scalar"};  // best first
 
 #if defined(__linux__)

@@ -84,6 +84,14 @@ struct PackedProducts {
   void (*many)(const PackedView& w, int first, int last, const QuantizedRows<Code>& x, int n, float* y);
 };
 
+// Multiplications with their additions as the products do them, but without memory, for machine_limits.h. Each runs its
+// loop so many times in one thread, and returns how many multiplications that were.
+struct Peaks {
+  double (*int8)(int64_t rounds);
+  double (*int16)(int64_t rounds);
+  double (*float32)(int64_t rounds);
+};
+
 // Sums of products are accumulated in one order whatever n is, so a row's result does not depend on its neighbours.
 struct Table {
   std::string_view name;
@@ -126,6 +134,7 @@ struct Table {
   void (*soft_cap)(float* s, int n, float cap);
   void (*layer_norm)(const float* x, const float* weight, const float* bias, int size, float eps, float* out);
   void (*geglu)(const float* gate, const float* up, size_t n, Gelu kind, float* out);
+  Peaks peaks;
 };
 
 // For an instruction set that gains nothing from several rows or panels at once.

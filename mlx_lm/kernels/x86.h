@@ -40,6 +40,11 @@ void quantize(const float* x, int cols, int16_t* codes, Factor* factors);
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 
+// machine_limits_avx2.cpp
+double int8_peak(int64_t rounds);
+double int16_peak(int64_t rounds);
+double float32_peak(int64_t rounds);
+
 // floats_avx2.cpp: the same for the small floats
 void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
 void e2m1_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
@@ -73,6 +78,11 @@ void packed_many(const PackedView& w, int first, int last, const QuantizedRows<i
 // packed_int16_avx512.cpp
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+
+// machine_limits_avx512.cpp
+double int8_peak(int64_t rounds);
+double int16_peak(int64_t rounds);
+double float32_peak(int64_t rounds);
 
 // floats_avx512.cpp: the same for mxfp4 and nvfp4
 void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);

@@ -18,7 +18,7 @@ namespace mx = mlx::core;
 // A decoder: tokens and caches in, logits out. Threads: one step at a time for each set of caches.
 class LanguageModel {
  public:
-  explicit LanguageModel(const nn::Weights& w) : dtype_(w.dtype()) {}
+  explicit LanguageModel(const nn::Weights& w) : dtype_(w.dtype()), totals_(w.totals()) {}
   virtual ~LanguageModel() = default;
 
   // Appends the tokens to the caches. Shapes: tokens (B, L) int32 -> logits (B, L, V). Eval: lazy.
@@ -33,9 +33,12 @@ class LanguageModel {
 
   // The type of the checkpoint's floating-point weights, and so of the caches.
   mx::Dtype dtype() const { return dtype_; }
+  // Its parameters, and what a step reads and multiplies.
+  const nn::WeightTotals& totals() const { return *totals_; }
 
  private:
   mx::Dtype dtype_;
+  std::shared_ptr<const nn::WeightTotals> totals_;
 };
 
 // One file in models/: the model_types that it serves, and how to make its model.

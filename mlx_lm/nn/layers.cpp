@@ -8,7 +8,8 @@ Linear::Linear(const Weights& w, int in, int out, bool bias) : weight_(w.take_ma
 
 mx::array Linear::operator()(const mx::array& x) const { return ops::matmul(x, weight_, bias_); }
 
-Embedding::Embedding(const Weights& w, int vocab_size, int width) : weight_(w.take_matrix(vocab_size, width)) {}
+Embedding::Embedding(const Weights& w, int vocab_size, int width)
+    : weight_(w.take_matrix(vocab_size, width, MatrixUse::table)) {}
 
 mx::array Embedding::operator()(const mx::array& tokens) const { return ops::take_rows(weight_, tokens); }
 

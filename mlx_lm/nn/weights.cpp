@@ -14,6 +14,7 @@ struct Weights::Store {
   QuantizationConfig quantization;
   std::string where;
   mx::Dtype dtype = mx::float32;
+  std::shared_ptr<WeightTotals> totals = std::make_shared<WeightTotals>();
 };
 
 namespace {
@@ -23,6 +24,12 @@ mx::Dtype computing_type(const std::map<std::string, StoredTensor>& tensors) {
     return std::any_of(tensors.begin(), tensors.end(), [&](const auto& t) { return t.second.dtype == dtype; });
   };
   return any(mx::bfloat16) ? mx::bfloat16 : any(mx::float16) ? mx::float16 : mx::float32;
+}
+
+void count(WeightTotals& totals, const ops::Matrix& matrix, MatrixUse use) {
+  auto& matrices = use == MatrixUse::layer ? totals.layers : use == MatrixUse::output ? totals.output : totals.tables;
+  matrices.bytes += double(matrix.nbytes());
+  (matrix.rounds_activations() ? matrices.rounded : matrices.floating) += double(matrix.rows()) * matrix.cols();
 }
 
 }  // namespace
@@ -44,6 +51,8 @@ Weights Weights::operator/(std::string_view name) const { return {store_, full(n
 Weights Weights::operator/(int index) const { return *this / std::to_string(index); }
 bool Weights::has(std::string_view name) const { return store_->tensors.contains(full(name)); }
 mx::Dtype Weights::dtype() const { return store_->dtype; }
+std::shared_ptr<const WeightTotals> Weights::totals() const { return store_->totals; }
+void Weights::tie_output() const { store_->totals->tied = true; }
 
 mx::array Weights::take(std::string_view name, const mx::Shape* expected) const {
   const auto path = full(name);
@@ -68,6 +77,7 @@ mx::array Weights::take_vector(std::string_view name, int size) const {
     fail<WeightError>("[weights] {}: expected floating-point numbers, found another type, in {}", full(name),
                       store_->where);
   }
+  store_->totals->vectors += size;
   if (ops::backend() == ops::Backend::mlx) return vector;
   // Copied even if it is float32 already: small, and no page of the file stays in use for it.
   auto copy = vector.dtype() == mx::float32 ? mx::copy(vector) : mx::astype(vector, mx::float32);
@@ -100,7 +110,11 @@ std::optional<ops::Quantization> Weights::quantization(int cols) const {
   return config.common;
 }
 
-ops::Matrix Weights::take_matrix(int rows, int cols) const {
+ops::Matrix Weights::take_matrix(int rows, int cols, MatrixUse use) const {
+  const auto counted = [&](ops::Matrix matrix) {
+    count(*store_->totals, matrix, use);
+    return matrix;
+  };
   try {
     if (auto q = quantization(cols)) {
       auto weight = take("weight", nullptr);
@@ -113,14 +127,14 @@ ops::Matrix Weights::take_matrix(int rows, int cols) const {
         fail<WeightError>("expected shape ({}, {}) packed in {} bits, found ({})", rows, cols, q->bits,
                           fmt::join(weight.shape(), ", "));
       }
-      return ops::Matrix::quantized(std::move(weight), std::move(scales), std::move(biases), *q);
+      return counted(ops::Matrix::quantized(std::move(weight), std::move(scales), std::move(biases), *q));
     }
     const mx::Shape shape{rows, cols};
     auto weight = take("weight", &shape);
     if (!mx::issubdtype(weight.dtype(), mx::floating)) {
       fail<WeightError>("expected floating-point numbers or a quantized weight with scales, found another type");
     }
-    return ops::Matrix::dense(std::move(weight));
+    return counted(ops::Matrix::dense(std::move(weight)));
   } catch (const WeightError& error) {
     const std::string_view text = error.what();
     if (text.starts_with("[weights]")) throw;

@@ -34,6 +34,30 @@ struct QuantizationConfig {
   std::map<std::string, std::optional<ops::Quantization>, std::less<>> overrides;  // by path; nullopt: not quantized
 };
 
+// What a model does with a matrix, which only those who measure want to know.
+enum class MatrixUse {
+  layer,   // multiplied with for every token
+  output,  // multiplied with for the tokens whose logits are wanted
+  table,   // only rows are looked up
+};
+
+// What has been taken from a store. A product makes as many multiplications for each token as its matrix has numbers.
+struct WeightTotals {
+  struct Matrices {
+    double bytes = 0;     // as they are multiplied
+    double rounded = 0;   // numbers in those that round their activations (Matrix::rounds_activations)
+    double floating = 0;  // numbers in the others
+    double numbers() const { return rounded + floating; }
+  };
+  Matrices layers, output, tables;
+  bool tied = false;   // a table is the output layer as well
+  double vectors = 0;  // numbers in norms and biases
+
+  double parameters() const { return layers.numbers() + output.numbers() + tables.numbers() + vectors; }
+  // Matrices that are read once to compute the next token.
+  double bytes_per_step() const { return layers.bytes + (tied ? tables : output).bytes; }
+};
+
 // A scope of the store: the root, or a path below it. Copies are cheap and share the store.
 // Errors: WeightError for a tensor that is missing or has another shape; UnsupportedModel for a quantization that the
 // configuration does not describe.
@@ -51,13 +75,17 @@ class Weights {
   // A vector (norm weight, bias) of the given size: float32 on the CPU, where all activations are, else as stored.
   mx::array take_vector(std::string_view name, int size) const;
   // This scope's `weight` (rows, cols), with `scales` and `biases` if it is quantized.
-  ops::Matrix take_matrix(int rows, int cols) const;
+  ops::Matrix take_matrix(int rows, int cols, MatrixUse use = MatrixUse::layer) const;
+  // The table of tokens is the output layer as well.
+  void tie_output() const;
   // Tensors that checkpoints carry and nobody needs: those below this scope whose path ends with `suffix`.
   void ignore(std::string_view suffix) const;
   // Throws unless every tensor was taken or ignored.
   void expect_all_taken() const;
 
   mx::Dtype dtype() const;
+  // Grows as tensors are taken.
+  std::shared_ptr<const WeightTotals> totals() const;
 
  private:
   struct Store;

@@ -102,6 +102,13 @@ Matrix Matrix::quantized(mx::array weight, mx::array scales, std::optional<mx::a
 int Matrix::rows() const { return form_->rows; }
 int Matrix::cols() const { return form_->cols; }
 mx::Dtype Matrix::dtype() const { return form_->dtype; }
+bool Matrix::rounds_activations() const { return form_->packed && form_->quantization.mode != "mxfp8"; }
+
+size_t Matrix::nbytes() const {
+  if (form_->packed) return form_->packed->nbytes();
+  const auto bytes = [](const std::optional<mx::array>& x) { return x ? x->nbytes() : 0; };
+  return bytes(form_->weight) + bytes(form_->scales) + bytes(form_->biases);
+}
 
 namespace {
 

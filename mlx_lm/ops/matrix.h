@@ -34,6 +34,11 @@ class Matrix {
   // The floating type that the checkpoint computes in (that of the weight, or of its affine scales; bfloat16 for the
   // mx and nv kinds).
   mx::Dtype dtype() const;
+  // Bytes that a product with it reads.
+  size_t nbytes() const;
+  // Whether its products round their activations (kernels::Activations): those of quantized weights do by our kernels,
+  // but for mxfp8.
+  bool rounds_activations() const;
 
   struct Form;
   const Form& form() const { return *form_; }

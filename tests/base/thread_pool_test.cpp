@@ -89,5 +89,25 @@ TEST(ThreadPoolDeathTest, ThreadsFromTheEnvironment) {
   }
 }
 
+TEST(ThreadPoolDeathTest, ThreadsFromTheProgram) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  setenv("MLX_LM_THREADS", "nonsense", 1);  // not even looked at
+  const auto size_after = [](std::initializer_list<int> sizes) {
+    try {
+      for (int size : sizes) ThreadPool::set_global_size(size);
+      std::exit(ThreadPool::global().size());
+    } catch (const RequestError& error) {
+      fmt::print(stderr, "{}\n", error.what());
+      std::exit(99);
+    }
+  };
+  EXPECT_EXIT(size_after({3}), testing::ExitedWithCode(3), "");
+  EXPECT_EXIT(size_after({3, 3}), testing::ExitedWithCode(3), "");
+  EXPECT_EXIT(size_after({3, 4}), testing::ExitedWithCode(99), "threads: expected 4 before .*, found 3 at work");
+  for (int bad : {0, 257, -1}) {
+    EXPECT_EXIT(size_after({bad}), testing::ExitedWithCode(99), "threads: expected .* from 1 to 256, found ");
+  }
+}
+
 }  // namespace
 }  // namespace mlx_lm

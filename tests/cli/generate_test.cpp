@@ -79,6 +79,16 @@ TEST_F(GenerateTest, WritesWhatMlxLmWrites) {
   for (const char* yes : {"0", "no", ""}) EXPECT_TRUE(run({"-p", "hello", "--verbose", yes}).out.starts_with(start));
 }
 
+TEST_F(GenerateTest, TakesThreadsAndActivations) {
+  const auto text = answer({});
+  for (const char* number : {"1", "3", "256"}) EXPECT_EQ(answer({"--threads", number}), text) << number;
+  for (const char* kind : {"int8", "int16", "float"}) EXPECT_EQ(answer({"--cpu-activations", kind}), text) << kind;
+  for (const char* bad : {"0", "-1", "257"}) {
+    EXPECT_NE(refused({"--threads", bad}).find("[cpu] threads: expected a whole number from 1 to 256"),
+              std::string::npos);
+  }
+}
+
 TEST_F(GenerateTest, SaysSoWhenThereIsNoText) {
   Arguments all = {"--extra-eos-token"};
   for (int id = 0; id < 258; ++id) all.push_back(std::to_string(id));

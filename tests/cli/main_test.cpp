@@ -20,13 +20,46 @@ TEST(Main, Helps) {
   const auto generate = Program().run({"generate", "--help"});
   EXPECT_EQ(generate.status, 0);
   EXPECT_EQ(generate.err, "");
-  for (const char* flag : {"--model", "--extra-eos-token", "--system-prompt", "-p,--prompt", "--prefill-response",
-                           "-m,--max-tokens", "--temp", "--top-p", "--min-p", "--top-k", "--xtc-probability",
-                           "--xtc-threshold", "--min-tokens-to-keep", "--seed", "--ignore-chat-template",
-                           "--chat-template-config", "--verbose", "--max-kv-size", "--prefill-step-size"}) {
+  for (const char* flag : {"--model",
+                           "--extra-eos-token",
+                           "--system-prompt",
+                           "-p,--prompt",
+                           "--prefill-response",
+                           "-m,--max-tokens",
+                           "--temp",
+                           "--top-p",
+                           "--min-p",
+                           "--top-k",
+                           "--xtc-probability",
+                           "--xtc-threshold",
+                           "--min-tokens-to-keep",
+                           "--seed",
+                           "--ignore-chat-template",
+                           "--chat-template-config",
+                           "--verbose",
+                           "--max-kv-size",
+                           "--prefill-step-size",
+                           "--threads",
+                           "--cpu-activations"}) {
     EXPECT_NE(generate.out.find(flag), std::string::npos) << flag;
   }
   EXPECT_EQ(Program().run({"generate", "-h"}).out, generate.out);
+
+  EXPECT_NE(all.out.find("benchmark"), std::string::npos);
+  const auto benchmark = Program().run({"benchmark", "--help"});
+  EXPECT_EQ(benchmark.status, 0);
+  for (const char* flag : {"--model", "--threads", "--cpu-activations", "-p,--prompt-tokens", "-g,--generation-tokens",
+                           "-b,--batch-size", "-n,--num-trials", "--prefill-step-size", "--delay", "--json"}) {
+    EXPECT_NE(benchmark.out.find(flag), std::string::npos) << flag;
+  }
+
+  EXPECT_NE(all.out.find("perplexity"), std::string::npos);
+  const auto perplexity = Program().run({"perplexity", "--help"});
+  EXPECT_EQ(perplexity.status, 0);
+  for (const char* flag : {"--model", "--threads", "--cpu-activations", "--data-path", "--batch-size",
+                           "--sequence-length", "--num-samples", "--seed", "--json"}) {
+    EXPECT_NE(perplexity.out.find(flag), std::string::npos) << flag;
+  }
 }
 
 TEST(Main, TellsItsVersion) {
@@ -52,10 +85,24 @@ TEST(Main, RefusesBadUsage) {
     expect_bad_usage({"generate", flag, "many"}, flag);
     expect_bad_usage({"generate", flag, ""}, flag);
   }
-  for (const char* flag : {"--max-tokens", "--top-k", "--max-kv-size", "--prefill-step-size", "--min-tokens-to-keep"}) {
+  for (const char* kind : {"", "int4", "float64", "INT8"}) {
+    expect_bad_usage({"generate", "--cpu-activations", kind}, "--cpu-activations");
+  }
+  for (const char* flag :
+       {"--max-tokens", "--top-k", "--max-kv-size", "--threads", "--prefill-step-size", "--min-tokens-to-keep"}) {
     expect_bad_usage({"generate", flag, "1.5"}, flag);
     expect_bad_usage({"generate", flag, "99999999999"}, flag);
   }
+}
+
+TEST(Main, RefusesBadUsageOfBenchmark) {
+  for (const char* flag : {"-p", "-g", "-b", "-n", "--prefill-step-size", "--delay", "--threads"}) {
+    expect_bad_usage({"benchmark", flag}, "");
+    expect_bad_usage({"benchmark", flag, "1.5"}, "");
+    expect_bad_usage({"benchmark", flag, ""}, "");
+  }
+  expect_bad_usage({"benchmark", "--prompt", "hello"}, "--prompt");
+  expect_bad_usage({"benchmark", "generate"}, "");
 }
 
 TEST(Main, TakesTheSubcommandFromItsName) {

@@ -54,6 +54,8 @@ TEST_P(Transformer, output_layer_tied_or_not) {
     const LMHead lm_head(all, tied, 8, 9);
     EXPECT_LT(difference(lm_head(x, embedding), times(x, tied ? table : head)), 1e-5);
     all.expect_all_taken();  // a tied checkpoint may carry a head all the same
+    EXPECT_EQ(all.totals()->bytes_per_step(), 9 * 8 * 4);
+    EXPECT_EQ(all.totals()->parameters(), tied ? 9 * 8 : 2 * 9 * 8);
   }
   EXPECT_THROW(LMHead(store({{"e.weight", table}}), false, 8, 9), WeightError);
 }

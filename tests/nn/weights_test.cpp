@@ -36,6 +36,37 @@ TEST(Weights, takes_by_path) {
   w.expect_all_taken();
 }
 
+TEST(Weights, counts_what_is_taken) {
+  ops::set_backend(ops::Backend::kernels);
+  Arrays arrays{
+      {"norm.weight", random({4})}, {"head.weight", random({6, 32}, mx::float16)}, {"table.weight", random({9, 32})}};
+  add_quantized(arrays, "a", random({8, 64}), {32, 4, "affine"});
+  add_quantized(arrays, "b", random({8, 64}, mx::float32, 1), {32, 8, "mxfp8"});
+  const auto w = store(arrays, {.common = ops::Quantization{32, 4, "affine"}, .overrides = {}});
+  const auto totals = w.totals();
+  EXPECT_EQ(totals->parameters(), 0);
+  (w / "norm").take_vector("weight", 4);
+  (w / "a").take_matrix(8, 64);
+  const double mxfp8 = double((w / "b").take_matrix(8, 64).nbytes());
+  (w / "head").take_matrix(6, 32, MatrixUse::output);
+  (w / "table").take_matrix(9, 32, MatrixUse::table);
+  w.expect_all_taken();
+
+  EXPECT_EQ(totals->vectors, 4);
+  EXPECT_EQ(totals->layers.rounded, 8 * 64);
+  EXPECT_EQ(totals->layers.floating, 8 * 64);
+  // Codes of 4 bits with a scale and a bias in float32 for each 32; and mxfp8, whose activations stay as they are.
+  EXPECT_EQ(totals->layers.bytes, 8 * 64 / 2 + 8 * 2 * 8 + mxfp8);
+  EXPECT_GE(mxfp8, 8 * 64);
+  EXPECT_EQ(totals->output.floating, 6 * 32);
+  EXPECT_EQ(totals->output.bytes, 6 * 32 * 2);
+  EXPECT_EQ(totals->tables.numbers(), 9 * 32);
+  EXPECT_EQ(totals->parameters(), 4 + 2 * 8 * 64 + 6 * 32 + 9 * 32);
+  EXPECT_EQ(totals->bytes_per_step(), totals->layers.bytes + 6 * 32 * 2);
+  w.tie_output();
+  EXPECT_EQ(totals->bytes_per_step(), totals->layers.bytes + 9 * 32 * 4);
+}
+
 TEST(Weights, names_a_tensor_that_is_missing) {
   const auto w = store({{"a.weight", random({4})}});
   EXPECT_EQ(message_of([&] { (w / "b" / 3).take_vector("weight", 4); }),
