@@ -37,6 +37,14 @@ std::shared_ptr<const kernels::PackedMatrix> packed(int rows, int cols, int bits
   return kernels::pack({rows, cols, bits, group, words.data(), data, data, type});
 }
 
+std::shared_ptr<const kernels::PackedMatrix> packed(kernels::Format format, int rows, int cols) {
+  std::mt19937 engine(1);
+  std::vector<uint32_t> words(static_cast<size_t>(rows) * cols / (format == kernels::Format::mxfp8 ? 4 : 8));
+  for (auto& word : words) word = engine() & 0xbfbfbfbf;  // every e4m3 a number
+  const std::vector<uint8_t> scales(static_cast<size_t>(rows) * cols / 16, 0x70);
+  return kernels::pack({.format = format, .rows = rows, .cols = cols, .weight = words.data(), .scales = scales.data()});
+}
+
 void count(benchmark::State& state, double bytes, double multiplications) {
   const double runs = static_cast<double>(state.iterations());
   state.SetBytesProcessed(static_cast<int64_t>(bytes * runs));
@@ -85,6 +93,25 @@ BENCHMARK(packed_product)
     ->ArgsProduct({{kHidden}, {kFfn}, {1, 512}, {4}, {32}})
     ->ArgsProduct({{kFfn}, {kHidden}, {512}, {2, 3, 4, 5, 6, 8}, {64}})
     ->ArgsProduct({{kVocabulary}, {kHidden}, {1}, {4, 5, 6, 8}, {32, 64}})
+    ->UseRealTime();
+
+// Arguments: rows, cols, n, format, bits of the activations.
+void floats_product(benchmark::State& state) {
+  const int rows = state.range(0), cols = state.range(1), n = state.range(2);
+  const auto format = static_cast<kernels::Format>(state.range(3));
+  kernels::set_activations(state.range(4) == 8 ? kernels::Activations::int8 : kernels::Activations::int16);
+  const auto matrix = packed(format, rows, cols);
+  const auto x = random_numbers(static_cast<size_t>(n) * cols);
+  std::vector<float> y(static_cast<size_t>(n) * rows);
+  for (auto _ : state) matrix->matmul(x.data(), n, y.data());
+  count(state, matrix->nbytes(), 1. * n * rows * cols);
+  kernels::set_activations(kernels::Activations::int16);
+  state.SetLabel(format == kernels::Format::mxfp4 ? "mxfp4" : format == kernels::Format::mxfp8 ? "mxfp8" : "nvfp4");
+}
+BENCHMARK(floats_product)
+    ->ArgNames({"rows", "cols", "n", "format", "bits"})
+    ->ArgsProduct({{kVocabulary}, {kHidden}, {1, 4}, {1, 2, 3}, {16}})
+    ->ArgsProduct({{kFfn}, {kHidden}, {512}, {1, 2, 3}, {8, 16}})
     ->UseRealTime();
 
 // All products of a SmolLM2-135M in 4 bits: for n = 1 those of a token with the vocabulary's, for more those of a

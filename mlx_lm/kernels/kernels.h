@@ -15,7 +15,8 @@ namespace mlx_lm::kernels {
 enum class Type : uint8_t { f32, f16, bf16 };
 constexpr size_t size_of(Type type) { return type == Type::f32 ? 4 : 2; }
 
-// What the products with quantized weights make of their float32 activations.
+// What the products with quantized weights make of their float32 activations. mxfp8, whose codes are no whole numbers
+// of 16 bits, uses them as they are in any case, and nvfp4 rounds them to 16 bits where 8 are asked for.
 enum class Activations {
   int8,     // rounded to 8 bits by groups of 32: fastest for long prompts, with an error below that of 8-bit weights
   int16,    // rounded to 16 bits by groups of 32: the error is that of float32 sums, for practical purposes
@@ -29,6 +30,14 @@ Activations activations();
 // MLX_LM_CPU=scalar|avx2|avx512. Errors: RequestError for a name that is not known or that the processor cannot run.
 std::string_view instruction_set();
 
+// How a quantized matrix stores its weights.
+enum class Format : uint8_t {
+  affine,  // scale * code + bias
+  mxfp4,   // e2m1 codes; one e8m0 scale for 32 columns
+  mxfp8,   // e4m3 codes; one e8m0 scale for 32 columns
+  nvfp4,   // e2m1 codes; one e4m3 scale for 16 columns
+};
+
 // An affine-quantized matrix (rows, cols) as MLX stores it: weight[r][c] = scales[r][c / group] * code + biases[...].
 struct AffineSource {
   int rows = 0, cols = 0;
@@ -38,6 +47,15 @@ struct AffineSource {
   const void* scales = nullptr;      // (rows, cols / group_size)
   const void* biases = nullptr;      // the same
   Type type = Type::f16;             // of scales and biases
+};
+
+// A matrix (rows, cols) of small floats as MLX stores it: weight[r][c] = scales[r][c / group] * code. Any byte is taken
+// for what it means: an e4m3 of 0x7f or 0xff is no number, an e8m0 of 255 is infinity, as in MLX's dequantize.
+struct FloatSource {
+  Format format = Format::mxfp4;     // not affine
+  int rows = 0, cols = 0;            // cols: a multiple of 32
+  const uint32_t* weight = nullptr;  // (rows, cols / 8), of mxfp8 (rows, cols / 4): codes from the lowest bit up
+  const uint8_t* scales = nullptr;   // (rows, cols / 32), of nvfp4 (rows, cols / 16)
 };
 
 struct PackedView;  // table.h
@@ -53,8 +71,9 @@ class PackedMatrix {
   virtual void take_rows(const int32_t* ids, int n, float* out) const = 0;
   virtual size_t nbytes() const = 0;
 };
-// Repacks; the source may be let go afterwards.
+// Repacks; the source may be let go afterwards. Errors: RequestError for a shape or format that is not known.
 std::shared_ptr<const PackedMatrix> pack(const AffineSource& source);
+std::shared_ptr<const PackedMatrix> pack(const FloatSource& source);
 
 // A floating-point matrix (rows, cols), row-major, used where it lies.
 struct DenseMatrix {

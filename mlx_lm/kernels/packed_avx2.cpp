@@ -7,6 +7,7 @@
 #if defined(__x86_64__)
 #include "mlx_lm/kernels/packed_avx2.h"
 
+#include "mlx_lm/kernels/dots_avx2.h"
 #include "mlx_lm/kernels/x86.h"
 
 namespace mlx_lm::kernels {
@@ -14,11 +15,11 @@ namespace {
 
 // pieces: whose pairs fit into 16 bits; 1 stands for 8-bit codes.
 template <int pieces>
-struct Int8 {
-  using Code = int8_t;
+struct Int8 : Int8Dots<pieces> {
   static constexpr int kVectors = 8;
   static constexpr size_t kPackedBytes = pieces == 8 ? 128 : 256;
   static constexpr int kDepth = 1024;
+  static constexpr bool kBiased = true;
 
   // The codes of 8 rows by 32 columns, one byte each; for 8-bit codes less 128.
   static void unpack(const uint8_t* from, __m256i* codes) {
@@ -41,51 +42,6 @@ struct Int8 {
   // The biases for codes less 128.
   static __m256 shifted(__m256 bias, __m256 scale) {
     return pieces == 1 ? _mm256_fmadd_ps(scale, _mm256_set1_ps(128.f), bias) : bias;
-  }
-
-  // 8 sums of 32 products.
-  static __m256i dot32(const __m256i* codes, const int8_t* x) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256i total = _mm256_setzero_si256();
-    for (int j = 0; j < 8; j += pieces) {
-      __m256i pairs;
-      if constexpr (pieces == 1) {
-        pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes[j]), _mm256_sign_epi8(broadcast_bytes(x + 4 * j), codes[j]));
-      } else {
-        pairs = _mm256_maddubs_epi16(codes[j], broadcast_bytes(x + 4 * j));
-        for (int k = j + 1; k < j + pieces; ++k) {
-          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(codes[k], broadcast_bytes(x + 4 * k)));
-        }
-      }
-      const __m256i sums = _mm256_madd_epi16(pairs, ones);
-      total = j == 0 ? sums : _mm256_add_epi32(total, sums);
-    }
-    return total;
-  }
-
-  // sums[i][b] = 8 sums of 32 products of block b and activation row i.
-  template <int count>
-  static void dot32_tile(const __m256i* codes, const int8_t* x, size_t x_stride, __m256i (*sums)[kTogether]) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256i pairs[count][kTogether];
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) {
-      __m256i w[kTogether];
-      for (int b = 0; b < kTogether; ++b) w[b] = codes[kTogether * j + b];
-      for (int i = 0; i < count; ++i) {
-        const __m256i four = broadcast_bytes(x + i * x_stride + 4 * j);
-        for (int b = 0; b < kTogether; ++b) {
-          const __m256i product = pieces == 1
-                                      ? _mm256_maddubs_epi16(_mm256_abs_epi8(w[b]), _mm256_sign_epi8(four, w[b]))
-                                      : _mm256_maddubs_epi16(w[b], four);
-          pairs[i][b] = j % pieces == 0 ? product : _mm256_add_epi16(pairs[i][b], product);
-          keep(pairs[i][b]);
-          if (j % pieces != pieces - 1) continue;
-          const __m256i fours = _mm256_madd_epi16(pairs[i][b], ones);
-          sums[i][b] = j < pieces ? fours : _mm256_add_epi32(sums[i][b], fours);
-        }
-      }
-    }
   }
 };
 
@@ -136,14 +92,17 @@ void quantize(const float* x, int cols, int8_t* codes, Factor* factors) {
 }
 
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y) {
+  if (w.format != Format::affine) return e2m1_few(w, first, last, x, n, y);
   MLX_LM_FOR_BITS(w.bits, packed_few_of, w, first, last, x, n, y);
 }
 
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y) {
+  if (w.format != Format::affine) return e2m1_many(w, first, last, x, n, y);
   MLX_LM_FOR_BITS(w.bits, packed_many_of, w, first, last, x, n, y);
 }
 
 void dequantize(const PackedView& w, int block, int begin, int end, float* panel) {
+  if (w.format != Format::affine) return dequantize_floats(w, block, begin, end, panel);
   if (w.nibbles()) {
     MLX_LM_FOR_TYPE(w.type, dequantize_nibbles, w, block, begin, end, panel);
   } else {

@@ -4,11 +4,16 @@
 //   kVectors                             that 8 rows by 32 columns of codes unpack to
 //   kPackedBytes                         those codes before that
 //   kDepth                               columns to unpack at a time: about 20 KiB of the first-level cache
+//   kBiased                              whether there are biases to add
 //   unpack(from, vectors)
 //   shifted(bias, scale)                 the bias for what unpack() makes of the codes
-//   dot32(vectors, x)                    8 sums of 32 products
-//   dot32_tile<count>(vectors, x, stride, sums)
+//   dot(vectors, x)                      8 sums of the products of a part
+//   dot_tile<count>(vectors, x, stride, sums)
 //                                        the same for `count` activation rows and two blocks, whose vectors alternate
+// and Scales, what stands in front of a group of codes:
+//   kBytes                               of it
+//   kParts                               1, or 2: the halves of 32 columns have scales of their own
+//   scale(from, part), bias(from)        of 8 rows
 // Included only where AVX2, FMA and F16C are on; everything is `static` or in an unnamed namespace, see convert.h.
 #pragma once
 
@@ -26,10 +31,21 @@ inline __m256i broadcast_bytes(const void* four) {
   return _mm256_set1_epi32(value);
 }
 
-inline __m256 add_group(__m256 sum, __m256i products, __m256 scale, __m256 bias, const Factor& factor) {
-  sum = _mm256_fmadd_ps(bias, _mm256_broadcast_ss(&factor.sum), sum);
+inline __m256 add_bias(__m256 sum, __m256 bias, const Factor& factor) {
+  return _mm256_fmadd_ps(bias, _mm256_broadcast_ss(&factor.sum), sum);
+}
+
+inline __m256 add_products(__m256 sum, __m256i products, __m256 scale, const Factor& factor) {
   return _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), _mm256_mul_ps(scale, _mm256_broadcast_ss(&factor.scale)), sum);
 }
+
+template <Type type>
+struct AffineScales {
+  static constexpr int kParts = 1;
+  static constexpr size_t kBytes = 16 * size_of(type);
+  static __m256 scale(const uint8_t* from, int) { return load8<type>(from); }
+  static __m256 bias(const uint8_t* from) { return load8<type>(from + 8 * size_of(type)); }
+};
 
 // The 32 activations at x as whole numbers of up to `most_code`, 8 in each of n.
 inline Factor round_group(const float* x, float most_code, __m256i* n) {
@@ -59,7 +75,7 @@ inline void store(float* y, __m256 value, int rows) {
 }
 
 // y rows [0, count) of blocks [first, last), reading the packed weights once.
-template <class Kind, Type type, int count>
+template <class Kind, class Scales, int count>
 void few(const PackedView& w, int first, int last, const QuantizedRows<typename Kind::Code>& x, float* y) {
   constexpr size_t kAhead = 1536;  // bytes; 10-15% on Zen 3, whose own prefetcher stops at page ends
   const int subgroups = w.group_size / kGroup;
@@ -69,9 +85,10 @@ void few(const PackedView& w, int first, int last, const QuantizedRows<typename 
     __m256 sums[count];
     for (int i = 0; i < count; ++i) sums[i] = _mm256_setzero_ps();
     for (int g = 0; g < factors; g += subgroups) {
-      const __m256 scale = load8<type>(from);
-      const __m256 bias = Kind::shifted(load8<type>(from + 8 * size_of(type)), scale);
-      from += 16 * size_of(type);
+      __m256 scales[Scales::kParts], bias;
+      for (int p = 0; p < Scales::kParts; ++p) scales[p] = Scales::scale(from, p);
+      if constexpr (Kind::kBiased) bias = Kind::shifted(Scales::bias(from), scales[0]);
+      from += Scales::kBytes;
       for (int s = g; s < g + subgroups; ++s, from += Kind::kPackedBytes) {
         for (size_t k = 0; k <= Kind::kPackedBytes; k += 64) {
           _mm_prefetch(reinterpret_cast<const char*>(from + kAhead + k), _MM_HINT_T0);
@@ -79,8 +96,14 @@ void few(const PackedView& w, int first, int last, const QuantizedRows<typename 
         __m256i codes[Kind::kVectors];
         Kind::unpack(from, codes);
         for (int i = 0; i < count; ++i) {
-          const __m256i products = Kind::dot32(codes, x.codes + static_cast<size_t>(i) * w.cols + s * kGroup);
-          sums[i] = add_group(sums[i], products, scale, bias, x.factors[static_cast<size_t>(i) * factors + s]);
+          const typename Kind::Code* x_codes = x.codes + static_cast<size_t>(i) * w.cols + s * kGroup;
+          const Factor& factor = x.factors[static_cast<size_t>(i) * factors + s];
+          if constexpr (Kind::kBiased) sums[i] = add_bias(sums[i], bias, factor);
+          for (int p = 0; p < Scales::kParts; ++p) {
+            const __m256i products =
+                Kind::dot(codes + p * Kind::kVectors / Scales::kParts, x_codes + p * kGroup / Scales::kParts);
+            sums[i] = add_products(sums[i], products, scales[p], factor);
+          }
         }
       }
     }
@@ -90,44 +113,48 @@ void few(const PackedView& w, int first, int last, const QuantizedRows<typename 
   }
 }
 
-template <class Kind, Type type>
+template <class Kind, class Scales>
 void few_of(const PackedView& w, int first, int last, const QuantizedRows<typename Kind::Code>& x, int n, float* y) {
   int i = 0;
-  for (; i + 4 <= n; i += 4) few<Kind, type, 4>(w, first, last, x.from(i), y + static_cast<size_t>(i) * w.rows);
-  for (; i + 2 <= n; i += 2) few<Kind, type, 2>(w, first, last, x.from(i), y + static_cast<size_t>(i) * w.rows);
-  for (; i < n; ++i) few<Kind, type, 1>(w, first, last, x.from(i), y + static_cast<size_t>(i) * w.rows);
+  for (; i + 4 <= n; i += 4) few<Kind, Scales, 4>(w, first, last, x.from(i), y + static_cast<size_t>(i) * w.rows);
+  for (; i + 2 <= n; i += 2) few<Kind, Scales, 2>(w, first, last, x.from(i), y + static_cast<size_t>(i) * w.rows);
+  for (; i < n; ++i) few<Kind, Scales, 1>(w, first, last, x.from(i), y + static_cast<size_t>(i) * w.rows);
 }
 
 // Blocks that are multiplied together: one broadcast of activations serves them all. With a single block the loads, of
 // which the processor does one or two per product, were the bottleneck.
 constexpr int kTogether = 2;
-// Columns of two blocks unpacked; for each 32 of them the vectors of both in turn.
-template <class Kind>
+// Columns of two blocks unpacked; for each part of them the vectors of both in turn.
+template <class Kind, class Scales>
 struct Unpacked {
-  alignas(32) __m256i codes[Kind::kDepth / kGroup * Kind::kVectors * kTogether];
-  alignas(32) float scales[Kind::kDepth / kGroup * kTogether * kBlock];
-  alignas(32) float biases[Kind::kDepth / kGroup * kTogether * kBlock];
+  static constexpr int kColumns = kGroup / Scales::kParts;          // of a part
+  static constexpr int kVectors = Kind::kVectors / Scales::kParts;  // of a part
+  alignas(32) __m256i codes[Kind::kDepth / kColumns * kVectors * kTogether];
+  alignas(32) float scales[Kind::kDepth / kColumns * kTogether * kBlock];
+  alignas(32) float biases[Kind::kBiased ? Kind::kDepth / kColumns * kTogether * kBlock : 1];
 };
 
 // Columns [begin, begin + depth) of a block. which: 0 or 1, its place in `to`.
-template <class Kind, Type type>
-void unpack_block(const PackedView& w, int block, int which, int begin, int depth, Unpacked<Kind>& to) {
+template <class Kind, class Scales>
+void unpack_block(const PackedView& w, int block, int which, int begin, int depth, Unpacked<Kind, Scales>& to) {
   for (int g = 0; g < depth / kGroup; ++g) {
     const int column = begin + g * kGroup;
     const uint8_t* group = w.data + block * w.block_bytes() + column / w.group_size * w.group_bytes();
     __m256i codes[Kind::kVectors];
-    Kind::unpack(group + 16 * size_of(type) + column % w.group_size / kGroup * w.piece_bytes(), codes);
+    Kind::unpack(group + Scales::kBytes + column % w.group_size / kGroup * w.piece_bytes(), codes);
     for (int j = 0; j < Kind::kVectors; ++j) to.codes[(g * Kind::kVectors + j) * kTogether + which] = codes[j];
-    const int at = (g * kTogether + which) * kBlock;
-    const __m256 scale = load8<type>(group);
-    _mm256_store_ps(to.scales + at, scale);
-    _mm256_store_ps(to.biases + at, Kind::shifted(load8<type>(group + 8 * size_of(type)), scale));
+    for (int p = 0; p < Scales::kParts; ++p) {
+      const int at = ((g * Scales::kParts + p) * kTogether + which) * kBlock;
+      const __m256 scale = Scales::scale(group, p);
+      _mm256_store_ps(to.scales + at, scale);
+      if constexpr (Kind::kBiased) _mm256_store_ps(to.biases + at, Kind::shifted(Scales::bias(group), scale));
+    }
   }
 }
 
 // y rows [0, count) of two blocks; adds to what y holds unless the columns are the first. rows: of both, 16 or fewer.
-template <class Kind, int count>
-void tile(const Unpacked<Kind>& w, int begin, int depth, const QuantizedRows<typename Kind::Code>& x, float* y,
+template <class Kind, class Scales, int count>
+void tile(const Unpacked<Kind, Scales>& w, int begin, int depth, const QuantizedRows<typename Kind::Code>& x, float* y,
           size_t y_stride, int rows) {
   const size_t factors = x.cols / kGroup;
   const typename Kind::Code* x_codes = x.codes + begin;
@@ -142,14 +169,15 @@ void tile(const Unpacked<Kind>& w, int begin, int depth, const QuantizedRows<typ
                                            : load_part<Type::f32>(from, left);
     }
   }
-  for (int g = 0; g < depth / kGroup; ++g) {
+  for (int g = 0; g < depth / w.kColumns; ++g) {
     __m256i products[count][kTogether];
-    Kind::template dot32_tile<count>(w.codes + g * Kind::kVectors * kTogether, x_codes + g * kGroup, x.cols, products);
+    Kind::template dot_tile<count>(w.codes + g * w.kVectors * kTogether, x_codes + g * w.kColumns, x.cols, products);
     for (int i = 0; i < count; ++i) {
+      const Factor& factor = x_factors[i * factors + g / Scales::kParts];
       for (int b = 0; b < kTogether; ++b) {
         const int at = (g * kTogether + b) * kBlock;
-        sums[i][b] = add_group(sums[i][b], products[i][b], _mm256_load_ps(w.scales + at), _mm256_load_ps(w.biases + at),
-                               x_factors[i * factors + g]);
+        if constexpr (Kind::kBiased) sums[i][b] = add_bias(sums[i][b], _mm256_load_ps(w.biases + at), factor);
+        sums[i][b] = add_products(sums[i][b], products[i][b], _mm256_load_ps(w.scales + at), factor);
       }
     }
   }
@@ -160,16 +188,16 @@ void tile(const Unpacked<Kind>& w, int begin, int depth, const QuantizedRows<typ
   }
 }
 
-template <class Kind, Type type>
+template <class Kind, class Scales>
 void many_of(const PackedView& w, int first, int last, const QuantizedRows<typename Kind::Code>& x, int n, float* y) {
-  Unpacked<Kind> unpacked;
+  Unpacked<Kind, Scales> unpacked;
   for (int block = first; block < last; block += kTogether) {
     const int blocks = last - block < kTogether ? last - block : kTogether;
     const int rows = w.rows - block * kBlock < blocks * kBlock ? w.rows - block * kBlock : blocks * kBlock;
     for (int begin = 0; begin < w.cols; begin += Kind::kDepth) {
       const int depth = w.cols - begin < Kind::kDepth ? w.cols - begin : Kind::kDepth;
       for (int b = 0; b < kTogether; ++b) {
-        unpack_block<Kind, type>(w, b < blocks ? block + b : block, b, begin, depth, unpacked);
+        unpack_block<Kind, Scales>(w, b < blocks ? block + b : block, b, begin, depth, unpacked);
       }
       int i = 0;
       const auto tiles = [&](auto run, int count) {
@@ -178,8 +206,8 @@ void many_of(const PackedView& w, int first, int last, const QuantizedRows<typen
           run(unpacked, begin, depth, x.from(i), out, w.rows, rows);
         }
       };
-      tiles(tile<Kind, 4>, 4);
-      tiles(tile<Kind, 1>, 1);
+      tiles(tile<Kind, Scales, 4>, 4);
+      tiles(tile<Kind, Scales, 1>, 1);
     }
   }
 }
@@ -188,17 +216,17 @@ void many_of(const PackedView& w, int first, int last, const QuantizedRows<typen
 template <class Kind>
 void packed_few_of(const PackedView& w, int first, int last, const QuantizedRows<typename Kind::Code>& x, int n,
                    float* y) {
-  (w.type == Type::f32   ? few_of<Kind, Type::f32>
-   : w.type == Type::f16 ? few_of<Kind, Type::f16>
-                         : few_of<Kind, Type::bf16>)(w, first, last, x, n, y);
+  (w.type == Type::f32   ? few_of<Kind, AffineScales<Type::f32>>
+   : w.type == Type::f16 ? few_of<Kind, AffineScales<Type::f16>>
+                         : few_of<Kind, AffineScales<Type::bf16>>)(w, first, last, x, n, y);
 }
 
 template <class Kind>
 void packed_many_of(const PackedView& w, int first, int last, const QuantizedRows<typename Kind::Code>& x, int n,
                     float* y) {
-  (w.type == Type::f32   ? many_of<Kind, Type::f32>
-   : w.type == Type::f16 ? many_of<Kind, Type::f16>
-                         : many_of<Kind, Type::bf16>)(w, first, last, x, n, y);
+  (w.type == Type::f32   ? many_of<Kind, AffineScales<Type::f32>>
+   : w.type == Type::f16 ? many_of<Kind, AffineScales<Type::f16>>
+                         : many_of<Kind, AffineScales<Type::bf16>>)(w, first, last, x, n, y);
 }
 
 }  // namespace

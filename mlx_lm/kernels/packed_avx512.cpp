@@ -9,11 +9,11 @@ namespace mlx_lm::kernels {
 namespace {
 
 template <bool nibbles>
-struct Int8 {
-  using Code = int8_t;
+struct Int8 : Int8Dots<8> {
   static constexpr int kVectors = 8;
   static constexpr size_t kPackedBytes = nibbles ? 128 : 256;
   static constexpr int kDepth = 1024;
+  static constexpr bool kBiased = true;
 
   static void unpack(const Pair& from, __m512i* codes) {
     if constexpr (nibbles) {
@@ -28,15 +28,7 @@ struct Int8 {
     }
   }
 
-  // 16 sums of 32 products.
-  static __m512i dot32(const __m512i* codes, const int8_t* x) {
-    __m512i even = _mm512_setzero_si512(), odd = even;
-    for (int j = 0; j < 8; j += 2) {
-      even = _mm512_dpbusd_epi32(even, codes[j], broadcast_bytes(x + 4 * j));
-      odd = _mm512_dpbusd_epi32(odd, codes[j + 1], broadcast_bytes(x + 4 * j + 4));
-    }
-    return _mm512_add_epi32(even, odd);
-  }
+  static __m512 shifted(__m512 bias, __m512) { return bias; }
 };
 
 }  // namespace
@@ -44,10 +36,12 @@ struct Int8 {
 namespace avx512 {
 
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y) {
+  if (w.format != Format::affine) return e2m1_few(w, first, last, x, n, y);
   (w.nibbles() ? packed_few_of<Int8<true>> : packed_few_of<Int8<false>>)(w, first, last, x, n, y);
 }
 
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y) {
+  if (w.format != Format::affine) return e2m1_many(w, first, last, x, n, y);
   (w.nibbles() ? packed_many_of<Int8<true>> : packed_many_of<Int8<false>>)(w, first, last, x, n, y);
 }
 

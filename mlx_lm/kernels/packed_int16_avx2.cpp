@@ -1,6 +1,7 @@
 // AVX2: products of quantized weights and 16-bit activations. vpmaddwd multiplies 16 codes by 16 activations and adds
 // pairs into 32 bits: 32 products of at most 255 * 32767 fit, so every sum of 32 products is exact.
 #if defined(__x86_64__)
+#include "mlx_lm/kernels/dots_avx2.h"
 #include "mlx_lm/kernels/packed_avx2.h"
 #include "mlx_lm/kernels/x86.h"
 
@@ -8,11 +9,11 @@ namespace mlx_lm::kernels {
 namespace {
 
 template <bool nibbles>
-struct Int16 {
-  using Code = int16_t;
+struct Int16 : Int16Dots<16> {
   static constexpr int kVectors = 16;
   static constexpr size_t kPackedBytes = nibbles ? 128 : 256;
   static constexpr int kDepth = 512;
+  static constexpr bool kBiased = true;
 
   // The codes of 8 rows by 32 columns in 16 bits: vector p holds two columns of each row, in the order of the
   // activations.
@@ -38,35 +39,6 @@ struct Int16 {
   }
 
   static __m256 shifted(__m256 bias, __m256) { return bias; }
-
-  // 8 sums of 32 products.
-  static __m256i dot32(const __m256i* codes, const int16_t* x) {
-    __m256i even = _mm256_madd_epi16(codes[0], broadcast_bytes(x));
-    __m256i odd = _mm256_madd_epi16(codes[1], broadcast_bytes(x + 2));
-    for (int p = 2; p < kVectors; p += 2) {
-      even = _mm256_add_epi32(even, _mm256_madd_epi16(codes[p], broadcast_bytes(x + 2 * p)));
-      odd = _mm256_add_epi32(odd, _mm256_madd_epi16(codes[p + 1], broadcast_bytes(x + 2 * p + 2)));
-    }
-    return _mm256_add_epi32(even, odd);
-  }
-
-  // sums[i][b] = 8 sums of 32 products of block b and activation row i.
-  template <int count>
-  static void dot32_tile(const __m256i* codes, const int16_t* x, size_t x_stride, __m256i (*sums)[kTogether]) {
-#pragma GCC unroll 16
-    for (int p = 0; p < kVectors; ++p) {
-      __m256i w[kTogether];
-      for (int b = 0; b < kTogether; ++b) w[b] = codes[kTogether * p + b];
-      for (int i = 0; i < count; ++i) {
-        const __m256i two = broadcast_bytes(x + i * x_stride + 2 * p);
-        for (int b = 0; b < kTogether; ++b) {
-          const __m256i product = _mm256_madd_epi16(w[b], two);
-          sums[i][b] = p == 0 ? product : _mm256_add_epi32(sums[i][b], product);
-          keep(sums[i][b]);
-        }
-      }
-    }
-  }
 };
 
 }  // namespace
@@ -87,10 +59,12 @@ void quantize(const float* x, int cols, int16_t* codes, Factor* factors) {
 }
 
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y) {
+  if (w.format != Format::affine) return e2m1_few(w, first, last, x, n, y);
   (w.nibbles() ? packed_few_of<Int16<true>> : packed_few_of<Int16<false>>)(w, first, last, x, n, y);
 }
 
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y) {
+  if (w.format != Format::affine) return e2m1_many(w, first, last, x, n, y);
   (w.nibbles() ? packed_many_of<Int16<true>> : packed_many_of<Int16<false>>)(w, first, last, x, n, y);
 }
 

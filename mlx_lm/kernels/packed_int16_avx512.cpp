@@ -8,11 +8,11 @@ namespace mlx_lm::kernels {
 namespace {
 
 template <bool nibbles>
-struct Int16 {
-  using Code = int16_t;
+struct Int16 : Int16Dots<16> {
   static constexpr int kVectors = 16;
   static constexpr size_t kPackedBytes = nibbles ? 128 : 256;
   static constexpr int kDepth = 512;
+  static constexpr bool kBiased = true;
 
   // In 16 bits: vector p holds two columns of each row, in the order of the activations.
   static void unpack(const Pair& from, __m512i* codes) {
@@ -35,15 +35,7 @@ struct Int16 {
     }
   }
 
-  // 16 sums of 32 products.
-  static __m512i dot32(const __m512i* codes, const int16_t* x) {
-    __m512i even = _mm512_setzero_si512(), odd = even;
-    for (int p = 0; p < kVectors; p += 2) {
-      even = _mm512_dpwssd_epi32(even, codes[p], broadcast_bytes(x + 2 * p));
-      odd = _mm512_dpwssd_epi32(odd, codes[p + 1], broadcast_bytes(x + 2 * p + 2));
-    }
-    return _mm512_add_epi32(even, odd);
-  }
+  static __m512 shifted(__m512 bias, __m512) { return bias; }
 };
 
 }  // namespace
@@ -51,10 +43,12 @@ struct Int16 {
 namespace avx512 {
 
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y) {
+  if (w.format != Format::affine) return e2m1_few(w, first, last, x, n, y);
   (w.nibbles() ? packed_few_of<Int16<true>> : packed_few_of<Int16<false>>)(w, first, last, x, n, y);
 }
 
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y) {
+  if (w.format != Format::affine) return e2m1_many(w, first, last, x, n, y);
   (w.nibbles() ? packed_many_of<Int16<true>> : packed_many_of<Int16<false>>)(w, first, last, x, n, y);
 }
 

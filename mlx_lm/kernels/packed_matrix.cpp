@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "mlx_lm/kernels/convert.h"
+#include "mlx_lm/kernels/packed_floats.h"
 #include "mlx_lm/kernels/parallel.h"
 
 namespace mlx_lm::kernels {
@@ -15,7 +16,10 @@ class Packed : public PackedMatrix {
 
   void take_rows(const int32_t* ids, int n, float* out) const override {
     parallel_pieces(n, 8, 4. * n * view_.cols, [&](int first, int last) {
-      for (int i = first; i < last; ++i) take_row(ids[i], out + static_cast<size_t>(i) * view_.cols);
+      for (int i = first; i < last; ++i) {
+        float* to = out + static_cast<size_t>(i) * view_.cols;
+        view_.format == Format::affine ? take_row(ids[i], to) : take_small_floats(view_, ids[i], to);
+      }
     });
   }
 

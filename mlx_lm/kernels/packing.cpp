@@ -81,7 +81,7 @@ class EightRows {
 
   // The first `rows` of them into a block, whose memory is zero.
   void write(int rows, uint8_t* block) const {
-    const size_t bytes = size_of(view_.type), header = 2 * kBlock * bytes, in_group = view_.group_size / kGroup;
+    const size_t bytes = size_of(view_.type), header = view_.header_bytes(), in_group = view_.group_size / kGroup;
     const int groups = view_.cols / view_.group_size;
     for (int g = 0; g < groups; ++g, block += view_.group_bytes()) {
       bytes == 2 ? write_header<uint16_t>(g, rows, block) : write_header<uint32_t>(g, rows, block);

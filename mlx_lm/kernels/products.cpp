@@ -2,6 +2,7 @@
 // residual, SwiGLU) done where the data is at hand. All of them together are one list of tasks for the threads.
 #include <vector>
 
+#include "mlx_lm/kernels/packed_floats.h"
 #include "mlx_lm/kernels/panels.h"
 
 namespace mlx_lm::kernels {
@@ -25,11 +26,20 @@ const float* normed(const ProductInput& x) {
 }
 
 template <class Code>
-QuantizedRows<Code> quantized(const PackedProducts<Code>& table, const ProductInput& x) {
+const PackedProducts<Code>& products_of(const Table& table) {
+  if constexpr (sizeof(Code) == 1)
+    return table.int8;
+  else
+    return table.int16;
+}
+
+template <class Code>
+QuantizedRows<Code> quantized(const ProductInput& x) {
+  const auto quantize = products_of<Code>(table()).quantize;
   const size_t cols = x.cols;
   Code* const codes = scratch<Code>(x.n * cols);
   Factor* const factors = scratch<Factor>(x.n * cols / kGroup);
-  const auto norm = kernels::table().rms_norm;
+  const auto norm = table().rms_norm;
   parallel_pieces(x.n, 8, x.n * cols / 4., [&](int first, int last) {
     float* const row = x.norm_weight ? scratch<float, 1>(cols) : nullptr;
     for (size_t i = first; i < static_cast<size_t>(last); ++i) {
@@ -38,7 +48,7 @@ QuantizedRows<Code> quantized(const PackedProducts<Code>& table, const ProductIn
         norm(from, x.norm_weight, x.cols, x.eps, row);
         from = row;
       }
-      table.quantize(from, x.cols, codes + i * cols, factors + i * (cols / kGroup));
+      quantize(from, x.cols, codes + i * cols, factors + i * (cols / kGroup));
     }
   });
   return {codes, factors, x.cols};
@@ -100,17 +110,17 @@ Cut cut(const PackedView& w, int n, size_t nbytes) {
 }
 
 template <class Code>
-void run(const PackedProducts<Code>& table, const Product& p, const QuantizedRows<Code>& x, bool few,
-         const Part& part) {
+void run(const Product& p, const QuantizedRows<Code>& x, bool few, const Part& part) {
   const PackedView& w = p.packed->view();
+  const auto& products = products_of<Code>(table_for(w));
   float* y = p.y + static_cast<size_t>(part.i0) * w.rows;
-  (few ? table.few : table.many)(w, part.first, part.last, x.from(part.i0), part.n, y);
+  (few ? products.few : products.many)(w, part.first, part.last, x.from(part.i0), part.n, y);
   finish(p, part.i0, part.n, part.first * kBlock, std::min(w.rows, part.last * kBlock));
 }
 
 template <class Code>
-void multiply_packed(const PackedProducts<Code>& table, const ProductInput& x, std::span<const Product> products) {
-  const QuantizedRows<Code> rows = quantized(table, x);
+void multiply_packed(const ProductInput& x, std::span<const Product> products) {
+  const QuantizedRows<Code> rows = quantized<Code>(x);
   const bool few = x.n <= kFew;
   size_t nbytes = 0;
   double operations = 0;
@@ -128,42 +138,53 @@ void multiply_packed(const PackedProducts<Code>& table, const ProductInput& x, s
     while (task >= ends[which]) ++which;
     const PackedView& w = products[which].packed->view();
     const Cut cuts = cut<Code>(w, x.n, nbytes);
-    run(table, products[which], rows, few, cuts.part(which ? task - ends[which - 1] : task, x.n, w));
+    run(products[which], rows, few, cuts.part(which ? task - ends[which - 1] : task, x.n, w));
   });
 }
 
 template <class Code>
-void multiply_packed_swiglu(const PackedProducts<Code>& table, const ProductInput& x, const Product& gate,
-                            const Product& up) {
-  const QuantizedRows<Code> rows = quantized(table, x);
+void multiply_packed_swiglu(const ProductInput& x, const Product& gate, const Product& up) {
+  const QuantizedRows<Code> rows = quantized<Code>(x);
   const bool few = x.n <= kFew;
   const PackedView& w = gate.packed->view();
   const Cut cuts = cut<Code>(w, x.n, gate.packed->nbytes() + up.packed->nbytes());
   parallel(cuts.parts(x.n), 2. * x.n * w.rows * w.cols, [&](int task) {
     const Part part = cuts.part(task, x.n, w);
-    run(table, gate, rows, few, part);
-    run(table, up, rows, few, part);
+    run(gate, rows, few, part);
+    run(up, rows, few, part);
     combine(gate, up, part.i0, part.n, part.first * kBlock, std::min(w.rows, part.last * kBlock));
   });
 }
 
 // One product with activations in float32, which x holds.
 void multiply_floats(const float* x, int n, const Product& p) {
+  const double operations = 1. * n * p.rows() * (p.packed ? p.packed->view().cols : p.dense.cols);
   if (p.packed == nullptr) {
     matmul(x, n, p.dense, p.y);
+  } else if (const PackedView& w = p.packed->view(); w.plain && n <= kFew) {
+    const Cut cuts = cut<float>(w, n, w.nbytes());
+    parallel_pieces(w.blocks(), cuts.blocks, operations,
+                    [&](int first, int last) { table_for(w).mxfp8_few(w, first, last, x, n, p.y); });
   } else {
-    const PackedView& w = p.packed->view();
+    const Table& t = table_for(w);
     panel_matmul(w.rows, w.cols, x, n, p.y,
-                 [&](int block, int begin, int end, float* panel) { table().dequantize(w, block, begin, end, panel); });
+                 [&](int block, int begin, int end, float* panel) { t.dequantize(w, block, begin, end, panel); });
   }
   if (p.bias == nullptr && p.residual == nullptr) return;
   parallel_pieces(n, 8, 2. * n * p.rows(), [&](int first, int last) { finish(p, first, last - first, 0, p.rows()); });
 }
 
-// Whether all are packed, and activations are whole numbers.
-bool in_whole_numbers(std::span<const Product> products) {
-  return activations() != Activations::float32 &&
-         std::all_of(products.begin(), products.end(), [](const Product& p) { return p.packed != nullptr; });
+Activations activations_for(const Product& p) {
+  return p.packed ? activations_for(p.packed->view(), activations()) : Activations::float32;
+}
+
+// The activations of all; float32 if they differ.
+Activations activations_for(std::span<const Product> products) {
+  const Activations first = activations_for(products[0]);
+  for (const Product& p : products) {
+    if (activations_for(p) != first) return Activations::float32;
+  }
+  return first;
 }
 
 }  // namespace
@@ -171,16 +192,20 @@ bool in_whole_numbers(std::span<const Product> products) {
 int Product::rows() const { return packed ? packed->view().rows : dense.rows; }
 
 void multiply(const ProductInput& x, std::span<const Product> products) {
-  if (in_whole_numbers(products)) {
-    return activations() == Activations::int8 ? multiply_packed(table().int8, x, products)
-                                              : multiply_packed(table().int16, x, products);
+  switch (activations_for(products)) {
+    case Activations::int8:
+      return multiply_packed<int8_t>(x, products);
+    case Activations::int16:
+      return multiply_packed<int16_t>(x, products);
+    case Activations::float32:
+      break;
   }
   const float* rows = normed(x);
   for (const Product& p : products) {
-    if (const Product one[] = {p}; products.size() > 1 && in_whole_numbers(one)) {
-      multiply({rows, x.n, x.cols}, one);
-    } else {
+    if (activations_for(p) == Activations::float32) {
       multiply_floats(rows, x.n, p);
+    } else {
+      multiply({rows, x.n, x.cols}, {&p, 1});
     }
   }
 }
@@ -189,9 +214,13 @@ void multiply_swiglu(const ProductInput& x, const Product& gate, const Product& 
   Product other = up;
   other.y = scratch<float, 3>(static_cast<size_t>(x.n) * up.rows());
   const Product both[] = {gate, other};
-  if (in_whole_numbers(both)) {
-    return activations() == Activations::int8 ? multiply_packed_swiglu(table().int8, x, gate, other)
-                                              : multiply_packed_swiglu(table().int16, x, gate, other);
+  switch (activations_for(both)) {
+    case Activations::int8:
+      return multiply_packed_swiglu<int8_t>(x, gate, other);
+    case Activations::int16:
+      return multiply_packed_swiglu<int16_t>(x, gate, other);
+    case Activations::float32:
+      break;
   }
   multiply(x, both);
   swiglu(gate.y, other.y, static_cast<size_t>(x.n) * gate.rows(), gate.y);

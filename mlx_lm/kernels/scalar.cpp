@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "mlx_lm/kernels/convert.h"
+#include "mlx_lm/kernels/small_floats.h"
 #include "mlx_lm/kernels/table.h"
 
 namespace mlx_lm::kernels {
@@ -80,21 +82,33 @@ void quantize(const float* x, int cols, Code* codes, Factor* factors) {
   }
 }
 
-// The 256 codes of 8 rows by 32 columns as bytes, in pieces of 32 (PackedView).
-void unpack(const PackedView& w, const uint8_t* from, uint8_t* codes) {
+// The 256 codes of 8 rows by 32 columns in pieces of 32 (PackedView), small floats doubled.
+void unpack(const PackedView& w, const uint8_t* from, int16_t* codes) {
   if (!w.nibbles()) {
     std::copy_n(from, 256, codes);
     return;
   }
+  const bool affine = w.format == Format::affine;
   for (int i = 0; i < 128; ++i) {
-    codes[i] = from[i] & 15;
-    codes[i + 128] = from[i] >> 4;
+    codes[i] = affine ? from[i] & 15 : kTwiceE2m1[from[i] & 15];
+    codes[i + 128] = affine ? from[i] >> 4 : kTwiceE2m1[from[i] >> 4];
   }
 }
 
+// What multiplies unpacked codes of row r and the first or second 16 columns.
+float scale_of(const PackedView& w, const uint8_t* group, int r, int half) {
+  return w.format == Format::affine ? load_number(w.type, group, r) : 0.5f * small_float_scale(w, group, r, 16 * half);
+}
+
+float bias_of(const PackedView& w, const uint8_t* group, int r) {
+  return w.format == Format::affine ? load_number(w.type, group, kBlock + r) : 0;
+}
+
+// Of all but mxfp8.
 template <class Code>
 void products(const PackedView& w, int first, int last, const QuantizedRows<Code>& x, int n, float* y) {
   constexpr int kMost = 4;  // activation rows per pass over the weights
+  const int parts = w.format == Format::nvfp4 ? 2 : 1;
   for (int i0 = 0; i0 < n; i0 += kMost) {
     const int count = std::min(kMost, n - i0);
     for (int block = first; block < last; ++block) {
@@ -102,19 +116,20 @@ void products(const PackedView& w, int first, int last, const QuantizedRows<Code
       float sums[kMost][kBlock] = {};
       for (int c = 0; c < w.cols; c += kGroup) {
         const uint8_t* group = from + c / w.group_size * w.group_bytes();
-        const uint8_t* packed = group + 2 * kBlock * size_of(w.type) + c % w.group_size / kGroup * w.piece_bytes();
-        uint8_t codes[256];
-        unpack(w, packed, codes);
+        int16_t codes[256];
+        unpack(w, group + w.header_bytes() + c % w.group_size / kGroup * w.piece_bytes(), codes);
         for (int i = 0; i < count; ++i) {
           const QuantizedRows<Code> row = x.from(i0 + i);
-          int sums32[kBlock] = {};
+          int whole[2][kBlock] = {};
           for (int j = 0; j < 256; ++j) {
-            sums32[j / 4 % kBlock] += codes[j] * row.codes[c + place<Code>(j / 32 * 4 + j % 4)];
+            whole[j * parts / 256][j / 4 % kBlock] += codes[j] * row.codes[c + place<Code>(j / 32 * 4 + j % 4)];
           }
           const Factor factor = row.factors[c / kGroup];
           for (int r = 0; r < kBlock; ++r) {
-            sums[i][r] += load_number(w.type, group, kBlock + r) * factor.sum;
-            sums[i][r] += static_cast<float>(sums32[r]) * (load_number(w.type, group, r) * factor.scale);
+            sums[i][r] += bias_of(w, group, r) * factor.sum;
+            for (int p = 0; p < parts; ++p) {
+              sums[i][r] += static_cast<float>(whole[p][r]) * (scale_of(w, group, r, p) * factor.scale);
+            }
           }
         }
       }
@@ -129,15 +144,26 @@ void products(const PackedView& w, int first, int last, const QuantizedRows<Code
 void dequantize(const PackedView& w, int block, int begin, int end, float* panel) {
   for (int c = begin; c < end; c += kGroup) {
     const uint8_t* group = w.data + block * w.block_bytes() + c / w.group_size * w.group_bytes();
-    const uint8_t* packed = group + 2 * kBlock * size_of(w.type) + c % w.group_size / kGroup * w.piece_bytes();
-    uint8_t codes[256];
-    unpack(w, packed, codes);
+    int16_t codes[256];
+    if (w.format == Format::affine) {
+      unpack(w, group + w.header_bytes() + c % w.group_size / kGroup * w.piece_bytes(), codes);
+    }
     for (int k = 0; k < kGroup; ++k, panel += kBlock) {
       for (int r = 0; r < kBlock; ++r) {
-        const float scale = load_number(w.type, group, r), bias = load_number(w.type, group, kBlock + r);
-        panel[r] = scale * static_cast<float>(codes[k / 4 * 32 + r * 4 + k % 4]) + bias;
+        panel[r] = w.format == Format::affine
+                       ? load_number(w.type, group, r) * codes[k / 4 * 32 + r * 4 + k % 4] + bias_of(w, group, r)
+                       : small_float(w, group, r, k) * small_float_scale(w, group, r, k);
       }
     }
+  }
+}
+
+void mxfp8_few(const PackedView& w, int first, int last, const float* x, int n, float* y) {
+  std::vector<float> panel(static_cast<size_t>(w.cols) * kBlock);
+  for (int block = first; block < last; ++block) {
+    dequantize(w, block, 0, w.cols, panel.data());
+    panel_product(panel.data(), kBlock, w.cols, x, w.cols, n, y + block * kBlock, w.rows,
+                  std::min(kBlock, w.rows - block * kBlock), /*add=*/false);
   }
 }
 
@@ -167,6 +193,7 @@ void swiglu(const float* gate, const float* up, size_t n, float* out) {
 
 constinit const Table kScalar = {
     .name = "scalar",
+    .small_floats = true,
     .to_float = scalar::to_float,
     .from_float = scalar::from_float,
     .dots = scalar::dots,
@@ -175,6 +202,7 @@ constinit const Table kScalar = {
     .panel_product = scalar::panel_product,
     .int8 = {scalar::quantize<int8_t>, scalar::products<int8_t>, scalar::products<int8_t>},
     .int16 = {scalar::quantize<int16_t>, scalar::products<int16_t>, scalar::products<int16_t>},
+    .mxfp8_few = scalar::mxfp8_few,
     .dequantize = scalar::dequantize,
     .exp_sum = scalar::exp_sum,
     .scale = scalar::scale,

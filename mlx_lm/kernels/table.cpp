@@ -15,6 +15,7 @@ namespace {
 #if defined(__x86_64__)
 constexpr Table kAvx2 = {
     .name = "avx2",
+    .small_floats = true,
     .to_float = avx2::to_float,
     .from_float = avx2::from_float,
     .dots = avx2::dots,
@@ -23,6 +24,7 @@ constexpr Table kAvx2 = {
     .panel_product = avx2::panel_product,
     .int8 = {avx2::quantize, avx2::packed_few, avx2::packed_many},
     .int16 = {avx2::quantize, avx2::packed_few, avx2::packed_many},
+    .mxfp8_few = avx2::mxfp8_few,
     .dequantize = avx2::dequantize,
     .exp_sum = avx2::exp_sum,
     .scale = avx2::scale,
@@ -32,6 +34,7 @@ constexpr Table kAvx2 = {
 
 constexpr Table kAvx512 = {
     .name = "avx512",
+    .small_floats = true,
     .to_float = avx2::to_float,
     .from_float = avx2::from_float,
     .dots = avx2::dots,
@@ -40,6 +43,7 @@ constexpr Table kAvx512 = {
     .panel_product = avx2::panel_product,
     .int8 = {avx2::quantize, avx512::packed_few, avx512::packed_many},
     .int16 = {avx2::quantize, avx512::packed_few, avx512::packed_many},
+    .mxfp8_few = avx2::mxfp8_few,
     .dequantize = avx2::dequantize,
     .exp_sum = avx2::exp_sum,
     .scale = avx2::scale,
@@ -91,6 +95,11 @@ const Table& table() {
     current.store(found, std::memory_order_release);
   }
   return *found;
+}
+
+const Table& table_for(const PackedView& w) {
+  const Table& t = table();
+  return w.format == Format::affine || t.small_floats ? t : kScalar;
 }
 
 void use_table(const Table* table) { current.store(table, std::memory_order_release); }

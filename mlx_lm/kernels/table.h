@@ -32,14 +32,21 @@ constexpr int kGroup = 32;
 //   bytes (5, 6, 8 bits): 8 pieces of 32 bytes; piece j holds columns 4j..4j+3 of row 0, then of row 1, ...
 //   nibbles (2, 3, 4 bits): 4 pieces; piece j holds piece j of the above in the low halves and piece j + 4 in the high.
 // So one 32-byte load feeds 8 rows, each with the same 4 activations.
+// The small floats have a group for each 32 columns: 8 scale bytes (nvfp4: 8 for the first 16 columns, 8 for the
+// others), then e2m1 codes as nibbles above, or e4m3 codes as a panel of bytes: column c of row r at [8 * c + r].
 struct PackedView {
-  int rows = 0, cols = 0, bits = 4, group_size = 64;
-  Type type = Type::f16;
-  const uint8_t* data = nullptr;  // aligned to 64
+  int rows = 0, cols = 0, bits = 4, group_size = 64;  // group_size: columns of a group
+  Type type = Type::f16;                              // of affine scales and biases
+  const uint8_t* data = nullptr;                      // aligned to 64; codes of small floats are not
+  Format format = Format::affine;
+  bool plain = false;  // of mxfp8: every code is a number and no scale is above 2^7, as mxfp8_few needs it
 
   bool nibbles() const { return bits <= 4; }
   size_t piece_bytes() const { return nibbles() ? 4 * 32 : 8 * 32; }
-  size_t group_bytes() const { return 2 * kBlock * size_of(type) + group_size / kGroup * piece_bytes(); }
+  size_t header_bytes() const {
+    return format == Format::affine ? 2 * kBlock * size_of(type) : format == Format::nvfp4 ? 2 * kBlock : kBlock;
+  }
+  size_t group_bytes() const { return header_bytes() + group_size / kGroup * piece_bytes(); }
   size_t block_bytes() const { return cols / group_size * group_bytes(); }
   int blocks() const { return (rows + kBlock - 1) / kBlock; }
   size_t nbytes() const { return blocks() * block_bytes(); }
@@ -62,6 +69,7 @@ struct QuantizedRows {
 };
 
 // Products of a packed matrix with activations of one kind. All sums of 32 products are exact.
+// int8: of affine and mxfp4 matrices; int16: of those and nvfp4.
 template <class Code>
 struct PackedProducts {
   // Rounds one row of cols activations; cols is a multiple of 32.
@@ -76,6 +84,7 @@ struct PackedProducts {
 // Sums of products are accumulated in one order whatever n is, so a row's result does not depend on its neighbours.
 struct Table {
   std::string_view name;
+  bool small_floats;  // knows other formats than affine; the scalar table serves them where not
 
   void (*to_float)(Type type, const void* from, size_t n, float* to);
   void (*from_float)(const float* from, size_t n, Type type, void* to);
@@ -92,6 +101,8 @@ struct Table {
 
   PackedProducts<int8_t> int8;
   PackedProducts<int16_t> int16;
+  // The same as `few` for plain mxfp8, whose activations stay as they are; sums are those of panel_product.
+  void (*mxfp8_few)(const PackedView& w, int first, int last, const float* x, int n, float* y);
   // Columns [begin, end), multiples of 32, of a block as a panel of stride 8.
   void (*dequantize)(const PackedView& w, int block, int begin, int end, float* panel);
 
@@ -109,6 +120,8 @@ extern const Table kScalar;
 const Table* table_for(std::string_view name);
 // The one in use.
 const Table& table();
+// The one in use for a matrix: the scalar one for a format that table() does not know.
+const Table& table_for(const PackedView& w);
 // Used by tests: matrices packed under one table may be used under any other.
 void use_table(const Table* table);
 

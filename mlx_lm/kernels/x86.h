@@ -31,6 +31,14 @@ void quantize(const float* x, int cols, int16_t* codes, Factor* factors);
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 
+// floats_avx2.cpp: the same for the small floats
+void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+void e2m1_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+void e2m1_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+void mxfp8_few(const PackedView& w, int first, int last, const float* x, int n, float* y);
+void dequantize_floats(const PackedView& w, int block, int begin, int end, float* panel);
+
 }  // namespace avx2
 
 namespace avx512 {
@@ -42,6 +50,12 @@ void packed_many(const PackedView& w, int first, int last, const QuantizedRows<i
 // packed_int16_avx512.cpp
 void packed_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 void packed_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+
+// floats_avx512.cpp: the same for mxfp4 and nvfp4
+void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+void e2m1_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
+void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
+void e2m1_many(const PackedView& w, int first, int last, const QuantizedRows<int16_t>& x, int n, float* y);
 
 }  // namespace avx512
 }  // namespace mlx_lm::kernels

@@ -35,9 +35,11 @@ void expect(const mx::array& x, const mx::Shape& shape, std::initializer_list<mx
   misshapen("{}: its type of number does not fit the quantization", name);
 }
 
-// The kinds whose scales are 8-bit floats are computed as bfloat16, which holds each of their values exactly.
-mx::array to_bfloat16(const mx::array& weight, const mx::array& scales, const Quantization& q) {
-  return mx::dequantize(weight, scales, std::nullopt, q.group_size, q.bits, q.mode, std::nullopt, mx::bfloat16);
+kernels::Format kernel_format(std::string_view mode) {
+  return mode == "mxfp4"   ? kernels::Format::mxfp4
+         : mode == "mxfp8" ? kernels::Format::mxfp8
+         : mode == "nvfp4" ? kernels::Format::nvfp4
+                           : kernels::Format::affine;
 }
 
 }  // namespace
@@ -93,7 +95,15 @@ Matrix Matrix::quantized(mx::array weight, mx::array scales, std::optional<mx::a
                                   .biases = biases->data<void>(),
                                   .type = kernel_type(dtype)});
   } else {
-    form->weight = laid_out(to_bfloat16(weight, scales, q));
+    // An nvfp4 of an odd number of groups, which MLX cannot dequantize on the CPU either.
+    if (cols % 32 != 0) misshapen("expected columns in groups of 32 on the CPU, found {} columns", cols);
+    weight = laid_out(std::move(weight));
+    scales = laid_out(std::move(scales));
+    form->packed = kernels::pack({.format = kernel_format(q.mode),
+                                  .rows = rows,
+                                  .cols = cols,
+                                  .weight = weight.data<uint32_t>(),
+                                  .scales = scales.data<uint8_t>()});
   }
   return Matrix(std::move(form));
 }

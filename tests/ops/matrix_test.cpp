@@ -127,6 +127,26 @@ TEST_F(MatrixTest, mx_and_nv_kinds) {
   }
 }
 
+// Rows taken are MLX's dequantized ones bit by bit, whatever the bytes are.
+TEST_F(MatrixTest, mx_and_nv_kinds_dequantize_as_mlx) {
+  for (const Quantization& q :
+       {Quantization{32, 4, "mxfp4"}, Quantization{32, 8, "mxfp8"}, Quantization{16, 4, "nvfp4"}}) {
+    const int rows = 256, cols = 1024;
+    const auto words = mx::random::bits({rows, cols * q.bits / 32}, 4, mx::random::key(1));
+    // Row r has scale r.
+    const auto scales = mx::contiguous(
+        mx::broadcast_to(mx::reshape(mx::astype(mx::arange(rows), mx::uint8), {rows, 1}), {rows, cols / q.group_size}));
+    const auto expected =
+        mx::dequantize(words, scales, std::nullopt, q.group_size, q.bits, q.mode, std::nullopt, mx::float32);
+    const auto m = Matrix::quantized(words, scales, std::nullopt, q);
+    const auto found = take_rows(m, mx::arange(rows));
+    const auto bits = [](const mx::array& x) {
+      return mx::where(mx::isnan(x), mx::array(0x7fc00000, mx::int32), mx::view(x, mx::int32));
+    };
+    EXPECT_TRUE(mx::array_equal(bits(found), bits(expected)).item<bool>()) << q.mode;
+  }
+}
+
 TEST_F(MatrixTest, takes_any_type_and_layout_of_input) {
   const auto w = random({12, 32});
   const auto m = Matrix::dense(w);
@@ -205,6 +225,15 @@ TEST_P(HostileQuantization, is_refused) {
   EXPECT_EQ(with({128, 6, "affine"}), "expected columns in groups of 128, found 85 columns");
   EXPECT_EQ(with({32, 4, "affine"}), "scales: expected shape (8, 4), found (8, 2)");
   EXPECT_EQ(with({32, 4, "mxfp4"}), "scales: expected shape (8, 4), found (8, 2)");
+}
+
+TEST_P(HostileQuantization, nvfp4_of_an_odd_number_of_groups) {
+  const auto parts = mx::quantize(random({8, 48}), 16, 4, "nvfp4");
+  EXPECT_EQ(
+      refusal([&] {
+        Matrix::quantized(parts[0], parts[1], std::nullopt, {16, 4, "nvfp4"});
+      }),
+      GetParam() == Backend::mlx ? "nothing thrown" : "expected columns in groups of 32 on the CPU, found 48 columns");
 }
 
 TEST_P(HostileQuantization, parts_are_checked) {
