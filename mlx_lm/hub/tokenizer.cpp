@@ -1,11 +1,34 @@
 #include "mlx_lm/hub/tokenizer.h"
 
+#include <algorithm>
+#include <cstdint>
+
 #include "mlx_lm/hub/bridge.h"
 
 namespace mlx_lm {
 
 using bridge::bytes;
 using bridge::call;
+
+namespace {
+
+// Strings one after the other, as they cross the border.
+struct Joined {
+  std::string text;
+  std::vector<size_t> ends;
+
+  explicit Joined(size_t count) {
+    text.reserve(8 * count);
+    ends.reserve(count);
+  }
+  void add(std::string_view more) {
+    text += more;
+    ends.push_back(text.size());
+  }
+  bridge::Strings view() const { return {bytes(text), {ends.data(), ends.size()}}; }
+};
+
+}  // namespace
 
 struct Tokenizer::Handle {
   rust::Box<bridge::BridgeTokenizer> inner;
@@ -20,6 +43,26 @@ Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
 Tokenizer Tokenizer::from_json(std::string_view json, std::string_view where) {
   return call<Error>([&] {
     return Tokenizer(std::make_shared<const Handle>(Handle{bridge::tokenizer_from_json(bytes(json), bytes(where))}));
+  });
+}
+
+Tokenizer Tokenizer::from_byte_pairs(const BytePairs& parts, std::string_view where) {
+  Joined tokens(parts.tokens.size()), merges(2 * parts.merges.size());
+  for (const auto token : parts.tokens) tokens.add(token);
+  for (const auto& [left, right] : parts.merges) merges.add(left), merges.add(right);
+  std::vector<uint32_t> added;
+  std::string special;  // not vector<bool>, whose elements have no addresses
+  for (const auto& token : parts.added) {
+    added.push_back(uint32_t(std::min<size_t>(token.id, UINT32_MAX)));
+    special += char(token.special);
+  }
+  const bridge::BytePairs all{.shell = bytes(parts.shell),
+                              .tokens = tokens.view(),
+                              .merges = merges.view(),
+                              .added = {added.data(), added.size()},
+                              .special = {reinterpret_cast<const bool*>(special.data()), special.size()}};
+  return call<Error>([&] {
+    return Tokenizer(std::make_shared<const Handle>(Handle{bridge::tokenizer_from_byte_pairs(all, bytes(where))}));
   });
 }
 

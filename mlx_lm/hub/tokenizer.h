@@ -7,9 +7,23 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace mlx_lm {
+
+// A byte-pair tokenizer in parts, for files that hold it in another form than tokenizer.json.
+struct BytePairs {
+  struct Added {
+    size_t id;
+    bool special;
+  };
+
+  std::string shell;                                                  // tokenizer.json without what follows
+  std::vector<std::string_view> tokens;                               // by id; of equal ones the last counts
+  std::vector<std::pair<std::string_view, std::string_view>> merges;  // the first to be made first
+  std::vector<Added> added;                                           // found in a text as they are, and cut out whole
+};
 
 // Text to token ids and back. Immutable; copies share it. Threads: safe to use from several.
 class Tokenizer {
@@ -18,6 +32,8 @@ class Tokenizer {
   static Tokenizer from_file(const std::filesystem::path& path);
   // Its text. where: as errors should call it.
   static Tokenizer from_json(std::string_view json, std::string_view where);
+  // Errors: Error for tokens or merges that are no tokenizer.
+  static Tokenizer from_byte_pairs(const BytePairs& parts, std::string_view where);
 
   // special: with the tokens that the post-processor puts around the text. Errors: RequestError for text that is not
   // UTF-8 or that the tokenizer cannot encode.

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/kernels/packed_matrix.h"
 #include "mlx_lm/kernels/parallel.h"
 #include "mlx_lm/kernels/small_floats.h"
 #include "mlx_lm/kernels/weight_memory.h"

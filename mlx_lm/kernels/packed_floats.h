@@ -14,7 +14,4 @@ inline Activations activations_for(const PackedView& w, Activations wanted) {
   return w.format == Format::nvfp4 && wanted == Activations::int8 ? Activations::int16 : wanted;
 }
 
-// The matrix that a view describes; memory holds its data.
-std::shared_ptr<const PackedMatrix> packed_matrix(std::shared_ptr<uint8_t> memory, const PackedView& view);
-
 }  // namespace mlx_lm::kernels

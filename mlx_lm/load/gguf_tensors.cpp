@@ -36,8 +36,8 @@ struct RowOrder {
   }
 };
 
-// One quantized tensor: converts itself when the first of its three arrays is asked for.
-class AffineTensor {
+// One quantized tensor: converts itself when the first of its three arrays is asked for, or hands over its rows.
+class AffineTensor : public std::enable_shared_from_this<AffineTensor> {
  public:
   enum Part { weight, scales, biases };
 
@@ -64,6 +64,26 @@ class AffineTensor {
     return out;
   }
 
+  kernels::RowSource rows() {
+    const int cols = tensor_.shape.back();
+    const size_t blocks = size_t(cols / tensor_.type->block), in_row = blocks * size_t(tensor_.type->bytes);
+    // The file's pages are given back when the last copy of the function is gone.
+    auto pages = std::shared_ptr<const std::byte>(
+        file_->mapping()->bytes().data() + tensor_.offset, [self = shared_from_this()](auto*) {
+          self->file_->mapping()->release(self->tensor_.offset, self->tensor_.bytes);
+        });
+    return {.rows = int(tensor_.bytes / in_row),
+            .cols = cols,
+            .bits = form_.bits,
+            .type = form_.wide_scales ? kernels::Type::f32 : kernels::Type::f16,
+            .read = [pages = std::move(pages), type = tensor_.type->type, order = order_, blocks, in_row](
+                        int row, kernels::Type scale_type, uint8_t* codes, void* scales, void* biases) {
+              return read_gguf_blocks(type, pages.get() + order.source(size_t(row)) * in_row, blocks,
+                                      scale_type == kernels::Type::f32, reinterpret_cast<std::byte*>(codes),
+                                      static_cast<std::byte*>(scales), static_cast<std::byte*>(biases));
+            }};
+  }
+
  private:
   bool convert(bool wide) {
     mx::Dtype scale_type = wide ? mx::float32 : mx::float16;
@@ -81,9 +101,8 @@ class AffineTensor {
     split_rows(rows, tensor_.bytes, [&](size_t begin, size_t end) {
       bool all = true;
       for (size_t row = begin; row < end; ++row) {
-        all &= convert_gguf_blocks(type.type, in + order_.source(row) * in_row, blocks, wide,
-                                   at(codes.data, row * code_row), at(scale.data, row * scale_row),
-                                   at(bias.data, row * scale_row));
+        all &= convert_gguf_blocks(type, in + order_.source(row) * in_row, blocks, wide, at(codes.data, row * code_row),
+                                   at(scale.data, row * scale_row), at(bias.data, row * scale_row));
       }
       if (!all) fits = false;
     });
@@ -166,12 +185,15 @@ class Lister {
     if (tensor.shape.size() == 1) order = {};  // one row; reordering its numbers would need the blocks taken apart
     auto shared = std::make_shared<AffineTensor>(file_, tensor, order);
     std::string stem = name.ends_with(".weight") ? name.substr(0, name.size() - 7) : name;
-    auto part = [&](const std::string& part_name, AffineTensor::Part part) {
-      add(part_name, {shared->shape(part), shared->dtype(part), [shared, part] { return shared->read(part); }});
+    auto part = [&](AffineTensor::Part part) {
+      return nn::StoredTensor{
+          shared->shape(part), shared->dtype(part), [shared, part] { return shared->read(part); }, {}};
     };
-    part(name, AffineTensor::weight);
-    part(stem + ".scales", AffineTensor::scales);
-    part(stem + ".biases", AffineTensor::biases);
+    auto weight = part(AffineTensor::weight);
+    if (weight.shape.size() == 2) weight.rows = [shared] { return shared->rows(); };
+    add(name, std::move(weight));
+    add(stem + ".scales", part(AffineTensor::scales));
+    add(stem + ".biases", part(AffineTensor::biases));
   }
 
   void add_plain(const GgufTensor& tensor, const std::string& name, RowOrder order, mx::Dtype dtype) {

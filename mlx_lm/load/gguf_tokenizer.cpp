@@ -1,6 +1,3 @@
-// tokenizer.json is written as text, without a JSON document in between: 49,000 tokens and as many merges take 6 to 12
-// ms.
-
 #include "mlx_lm/load/gguf_tokenizer.h"
 
 #include <algorithm>
@@ -11,6 +8,7 @@
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/load/json_text.h"
 #include "mlx_lm/load/sentencepiece_merges.h"
+#include "mlx_lm/text/utf8.h"
 
 namespace mlx_lm {
 namespace {
@@ -64,6 +62,9 @@ const PreTokenizer& find_pre_tokenizer(const GgufFile& file) {
                          shown(name));
 }
 
+// The end of tokenizer.json, where the model's tokens and merges would be.
+constexpr std::string_view kNoVocabulary = R"("vocab":{},"merges":[]})";
+
 class Converter {
  public:
   explicit Converter(const GgufFile& file) : file_(file), where_(file.where()) {
@@ -79,17 +80,19 @@ class Converter {
       fail<UnsupportedModel>("[gguf] {}: tokenizer.ggml.model: expected gpt2 or llama, found {}", where_, shown(model));
     }
     bytes_ = model == "gpt2";
-    out_.reserve(tokens_.size() * 64);
-    out_ += R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":[)";
+    for (auto token : tokens_) expect_utf8(token);
+    out_ += R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":[],)";
     add_added_tokens();
-    out_ += "],";
     if (bytes_) {
       add_byte_level(find_pre_tokenizer(file_));
     } else {
       add_sentencepiece();
     }
     out_ += "}";
-    return {std::move(out_), settings()};
+    auto config = settings();
+    parts_.shell = std::move(out_);
+    parts_.tokens = std::move(tokens_);
+    return {std::move(parts_), std::move(config)};
   }
 
  private:
@@ -105,11 +108,14 @@ class Converter {
                       count);
   }
 
-  void text(std::string_view text) {
-    if (!append_json_string(out_, text)) {
+  void expect_utf8(std::string_view text) const {
+    if (text::find_invalid(text) != text.npos) {
       fail<WeightError>("[gguf] {}: tokenizer: expected UTF-8, found {}", where_, shown(text));
     }
   }
+
+  // UTF-8, as JSON.
+  void text(std::string_view text) { append_json_string(out_, text); }
 
   // The id under a key, checked; a file may name no such token.
   std::optional<size_t> token_id(const char* key) const {
@@ -123,28 +129,11 @@ class Converter {
 
   // Tokens that are cut out of a text before anything else; control tokens are left out of decoded text too.
   void add_added_tokens() {
-    bool first = true;
     for (size_t id = 0; id < tokens_.size(); ++id) {
       bool special = types_[id] == kControl || types_[id] == kUnknown;
       if ((!special && types_[id] != kUserDefined) || tokens_[id].empty()) continue;
-      out_ += first ? "" : ",";
-      first = false;
-      fmt::format_to(std::back_inserter(out_), "{{\"id\":{},\"content\":", id);
-      text(tokens_[id]);
-      out_ += R"(,"single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":)";
-      out_ += special ? "true}" : "false}";
+      parts_.added.push_back({id, special});
     }
-  }
-
-  void add_vocabulary() {
-    out_ += R"("vocab":{)";
-    for (size_t id = 0; id < tokens_.size(); ++id) {
-      if (id > 0) out_ += ',';
-      text(tokens_[id]);
-      out_ += ':';
-      out_ += fmt::format_int(id).c_str();
-    }
-    out_ += "}";
   }
 
   void add_byte_level(const PreTokenizer& pre) {
@@ -164,34 +153,17 @@ class Converter {
     out_ += R"("model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,)"
             R"("end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":)";
     out_ += pre.ignore_merges ? "true," : "false,";
-    add_vocabulary();
-    out_ += R"(,"merges":[)";
-    // As "left right": the tokenizers library reads that a fifth faster than pairs, but takes a line that starts with
-    // "#version" for a comment.
-    auto merges = required_strings("tokenizer.ggml.merges");
-    bool as_pairs = std::ranges::any_of(merges, [](auto merge) { return merge.starts_with("#version"); });
-    for (size_t i = 0; i < merges.size(); ++i) {
-      auto merge = merges[i];
+    out_ += kNoVocabulary;
+    const auto merges = required_strings("tokenizer.ggml.merges");
+    parts_.merges.reserve(merges.size());
+    for (auto merge : merges) {
       auto space = merge.find(' ');
       if (space == 0 || space == merge.npos || space + 1 == merge.size() || merge.find(' ', space + 1) != merge.npos) {
         fail<WeightError>("[gguf] {}: tokenizer.ggml.merges: expected two tokens, found \"{}\"", where_, shown(merge));
       }
-      if (as_pairs) {
-        add_merge(merge.substr(0, space), merge.substr(space + 1), i == 0);
-      } else {
-        if (i > 0) out_ += ',';
-        text(merge);
-      }
+      expect_utf8(merge);
+      parts_.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
     }
-    out_ += "]}";
-  }
-
-  void add_merge(std::string_view left, std::string_view right, bool first) {
-    out_ += first ? "[" : ",[";
-    text(left);
-    out_ += ',';
-    text(right);
-    out_ += ']';
   }
 
   void add_sentencepiece() {
@@ -215,8 +187,7 @@ class Converter {
     }
     out_ += R"(,"continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":true,"byte_fallback":true,)"
             R"("ignore_merges":false,)";
-    add_vocabulary();
-    out_ += R"(,"merges":[)";
+    out_ += kNoVocabulary;
     auto scores = file_.find_floats("tokenizer.ggml.scores");
     if (!scores) fail<WeightError>("[gguf] {}: tokenizer.ggml.scores: expected numbers, found nothing", where_);
     expect_one_each("tokenizer.ggml.scores", scores->size());
@@ -224,12 +195,9 @@ class Converter {
     for (size_t id = 0; id < tokens_.size(); ++id) {
       takes_part[id] = types_[id] == kNormal || types_[id] == kUserDefined || types_[id] == kUnused;
     }
-    bool first = true;
     for (const auto& merge : sentencepiece_merges(tokens_, *scores, takes_part)) {
-      add_merge(merge.left, merge.right, first);
-      first = false;
+      parts_.merges.emplace_back(merge.left, merge.right);
     }
-    out_ += "]}";
   }
 
   // Beginning and end tokens are put around a text by tokenizer.json, so that nobody else has to know about them.
@@ -300,7 +268,8 @@ class Converter {
   std::vector<std::string_view> tokens_;
   std::vector<int64_t> types_;
   bool bytes_ = false, add_bos_ = false, add_eos_ = false;
-  std::string out_;
+  BytePairs parts_;
+  std::string out_;  // tokenizer.json
 };
 
 }  // namespace

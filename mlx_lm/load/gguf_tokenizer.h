@@ -1,16 +1,15 @@
-// A GGUF file's tokenizer as the Hugging Face files that the same tokenizer would have.
+// A GGUF file's tokenizer as the Hugging Face files that the same tokenizer would have, but for its vocabulary.
 #pragma once
-
-#include <string>
 
 #include <nlohmann/json.hpp>
 
+#include "mlx_lm/hub/tokenizer.h"
 #include "mlx_lm/load/gguf_reader.h"
 
 namespace mlx_lm {
 
 struct GgufTokenizer {
-  std::string tokenizer_json;       // the text of tokenizer.json
+  BytePairs byte_pairs;             // tokenizer.json in parts, which point into the file
   nlohmann::json tokenizer_config;  // chat_template, bos_token, eos_token, add_bos_token, ...
 };
 

@@ -50,7 +50,7 @@ text::TokenizerWrapper::Parts tokenizer_of_folder(const std::filesystem::path& f
 
 text::TokenizerWrapper::Parts tokenizer_of_gguf(const GgufFile& file) {
   auto parts = gguf_tokenizer(file);
-  return {.tokenizer = Tokenizer::from_json(parts.tokenizer_json, file.where()),
+  return {.tokenizer = Tokenizer::from_byte_pairs(parts.byte_pairs, file.where()),
           .config = std::move(parts.tokenizer_config),
           .chat_template = {},
           .eos_token_ids = {},

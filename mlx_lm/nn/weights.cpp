@@ -1,6 +1,7 @@
 #include "mlx_lm/nn/weights.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include <fmt/ranges.h>
 
@@ -110,6 +111,23 @@ std::optional<ops::Quantization> Weights::quantization(int cols) const {
   return config.common;
 }
 
+// Nothing where MLX's form is needed, or where the tensors do not fit together: then the arrays tell what is wrong.
+std::optional<kernels::RowSource> Weights::take_rows(int rows, int cols, const ops::Quantization& q) const {
+  const auto weight = store_->tensors.find(full("weight"));
+  if (weight == store_->tensors.end() || !weight->second.rows || ops::backend() != ops::Backend::kernels ||
+      q.mode != "affine" || q.group_size != 32 || cols % 32 != 0 || !has("scales") || !has("biases") ||
+      weight->second.shape != mx::Shape{rows, int(int64_t(cols) * q.bits / 32)}) {
+    return std::nullopt;
+  }
+  const auto tensor = std::move(weight->second);
+  store_->tensors.erase(weight);
+  store_->tensors.erase(full("scales"));
+  store_->tensors.erase(full("biases"));
+  auto source = tensor.rows();
+  assert(source.rows == rows && source.cols == cols && source.bits == q.bits);
+  return source;
+}
+
 ops::Matrix Weights::take_matrix(int rows, int cols, MatrixUse use) const {
   const auto counted = [&](ops::Matrix matrix) {
     count(*store_->totals, matrix, use);
@@ -117,6 +135,7 @@ ops::Matrix Weights::take_matrix(int rows, int cols, MatrixUse use) const {
   };
   try {
     if (auto q = quantization(cols)) {
+      if (auto source = take_rows(rows, cols, *q)) return counted(ops::Matrix::quantized(*source));
       auto weight = take("weight", nullptr);
       auto scales = take("scales", nullptr);
       auto biases = has("biases") ? std::optional(take("biases", nullptr)) : std::nullopt;

@@ -26,6 +26,9 @@ struct StoredTensor {
   mx::Shape shape;
   mx::Dtype dtype;
   std::function<mx::array()> read;
+  // Of a quantized weight whose file has another form than MLX's: itself, its scales and its biases row by row, for a
+  // CPU that repacks them anyway. Called at most once, and then none of the three is read.
+  std::function<kernels::RowSource()> rows = {};
 };
 
 // The `quantization` entry of config.json.
@@ -93,6 +96,7 @@ class Weights {
   std::string full(std::string_view name) const;
   mx::array take(std::string_view name, const mx::Shape* expected) const;
   std::optional<ops::Quantization> quantization(int cols) const;
+  std::optional<kernels::RowSource> take_rows(int rows, int cols, const ops::Quantization& q) const;
 
   std::shared_ptr<Store> store_;
   std::string path_;

@@ -1,8 +1,11 @@
 #include "mlx_lm/ops/matrix.h"
 
+#include <cassert>
+
 #include <fmt/ranges.h>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/kernels/table.h"
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
 #include "mlx_lm/ops/matrix_form.h"
@@ -97,6 +100,14 @@ Matrix Matrix::quantized(mx::array weight, mx::array scales, std::optional<mx::a
                                   .scales = scales.data<uint8_t>()});
   }
   return Matrix(std::move(form));
+}
+
+Matrix Matrix::quantized(const kernels::RowSource& source) {
+  assert(backend() == Backend::kernels);
+  auto packed = kernels::pack(source);
+  const auto dtype = packed->view().type == kernels::Type::f16 ? mx::float16 : mx::float32;
+  return Matrix(std::make_shared<Form>(
+      Form{source.rows, source.cols, dtype, std::move(packed), {}, {}, {}, {.group_size = 32, .bits = source.bits}}));
 }
 
 int Matrix::rows() const { return form_->rows; }

@@ -7,6 +7,8 @@
 
 #include <mlx/mlx.h>
 
+#include "mlx_lm/kernels/row_source.h"
+
 namespace mlx_lm::ops {
 namespace mx = mlx::core;
 
@@ -28,6 +30,9 @@ class Matrix {
   // weight: (rows, cols * bits / 32) uint32; scales, biases: (rows, cols / group_size), biases for affine only.
   // scales: float16, bfloat16 or float32 for affine, uint8 for the others.
   static Matrix quantized(mx::array weight, mx::array scales, std::optional<mx::array> biases, Quantization q);
+
+  // Affine, in groups of 32, packed without MLX's arrays in between. For the kernels' backend only.
+  static Matrix quantized(const kernels::RowSource& source);
 
   int rows() const;
   int cols() const;

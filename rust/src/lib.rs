@@ -1,6 +1,7 @@
 //! The C++ face of four Rust libraries. This file holds only the declarations that cross the border and the guard
 //! around them; the work is in one file per concept. `mlx_lm/hub/*.h` wraps all of it: nothing else includes cxx.
 
+mod byte_pairs;
 mod cache;
 mod download;
 mod fetch;
@@ -14,6 +15,7 @@ mod template;
 mod tojson;
 mod tokenizer;
 
+use byte_pairs::tokenizer_from_byte_pairs;
 use download::download_snapshot;
 use header::read_header;
 use template::{BridgeTemplate, template_new};
@@ -28,6 +30,25 @@ mod ffi {
         shape: Vec<i64>,
         begin: u64,
         end: u64,
+    }
+
+    /// One after the other in `text`: string i ends before ends[i].
+    struct Strings<'a> {
+        text: &'a [u8],
+        ends: &'a [usize],
+    }
+
+    /// A byte-pair tokenizer.
+    struct BytePairs<'a> {
+        /// tokenizer.json without added tokens, and its model without tokens and merges.
+        shell: &'a [u8],
+        /// By id; of equal ones the last counts.
+        tokens: Strings<'a>,
+        /// Left and right in turn, the merge of lowest rank first.
+        merges: Strings<'a>,
+        /// The ids of added tokens, and whether each is special.
+        added: &'a [u32],
+        special: &'a [bool],
     }
 
     struct HeaderPair {
@@ -58,6 +79,7 @@ mod ffi {
         type BridgeTokenizer;
         fn tokenizer_from_file(path: &[u8]) -> Result<Box<BridgeTokenizer>>;
         fn tokenizer_from_json(json: &[u8], origin: &[u8]) -> Result<Box<BridgeTokenizer>>;
+        fn tokenizer_from_byte_pairs(parts: &BytePairs, origin: &[u8]) -> Result<Box<BridgeTokenizer>>;
         fn encode(self: &BridgeTokenizer, text: &[u8], special: bool) -> Result<Vec<i32>>;
         fn decode(self: &BridgeTokenizer, ids: &[i32], skip_special: bool) -> Result<String>;
         /// -1: there is no such token.

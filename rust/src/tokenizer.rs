@@ -11,13 +11,13 @@ use crate::guard::{Answer, guarded, lossy, one_line};
 const MAX_FILE: u64 = 512 << 20;
 const MAX_TEXT: usize = 256 << 20;
 // vocabulary() allocates by the highest id, and C++ counts in int.
-const MAX_ID: u32 = 1 << 24;
+pub const MAX_ID: u32 = 1 << 24;
 
 pub struct BridgeTokenizer {
-    inner: Tokenizer,
-    origin: String,
-    size: i32,
-    highest: u32,
+    pub inner: Tokenizer,
+    pub origin: String,
+    pub size: i32,
+    pub highest: u32,
 }
 
 pub fn tokenizer_from_file(path: &[u8]) -> Answer<Box<BridgeTokenizer>> {
@@ -40,13 +40,7 @@ pub fn tokenizer_from_json(json: &[u8], origin: &[u8]) -> Answer<Box<BridgeToken
         if json.len() as u64 > MAX_FILE {
             return Err(format!("[tokenizer] {origin}: expected at most {MAX_FILE} bytes, found {}", json.len()));
         }
-        let text = utf8(json).map_err(|at| format!("[tokenizer] {origin}: not UTF-8 at byte {at}"))?;
-        let mut inner: Tokenizer = serde_json::from_str(text).map_err(|e| {
-            format!("[tokenizer] {origin}: not a tokenizer that is known here: {}", one_line(&e.to_string(), 300))
-        })?;
-        // As transformers does: what a file says about truncation and padding is not for a plain encode().
-        inner.with_truncation(None).map_err(|e| format!("[tokenizer] {origin}: {e}"))?;
-        inner.with_padding(None);
+        let inner = parse(json, &origin)?;
         let vocabulary = inner.get_vocab(true);
         let highest = vocabulary.values().copied().max().unwrap_or(0);
         if highest > MAX_ID {
@@ -55,6 +49,18 @@ pub fn tokenizer_from_json(json: &[u8], origin: &[u8]) -> Answer<Box<BridgeToken
         let size = vocabulary.len() as i32;
         Ok(Box::new(BridgeTokenizer { inner, origin, size, highest }))
     })
+}
+
+/// The text of tokenizer.json.
+pub fn parse(json: &[u8], origin: &str) -> Answer<Tokenizer> {
+    let text = utf8(json).map_err(|at| format!("[tokenizer] {origin}: not UTF-8 at byte {at}"))?;
+    let mut inner: Tokenizer = serde_json::from_str(text).map_err(|e| {
+        format!("[tokenizer] {origin}: not a tokenizer that is known here: {}", one_line(&e.to_string(), 300))
+    })?;
+    // As transformers does: what a file says about truncation and padding is not for a plain encode().
+    inner.with_truncation(None).map_err(|e| format!("[tokenizer] {origin}: {e}"))?;
+    inner.with_padding(None);
+    Ok(inner)
 }
 
 impl BridgeTokenizer {
@@ -121,7 +127,7 @@ impl BridgeTokenizer {
 }
 
 /// The text, or the offset of its first invalid byte.
-fn utf8(bytes: &[u8]) -> Result<&str, usize> {
+pub fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     std::str::from_utf8(bytes).map_err(|e| e.valid_up_to())
 }
 

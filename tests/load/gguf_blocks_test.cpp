@@ -177,9 +177,33 @@ Affine convert(const Case& c, const std::vector<uint8_t>& blocks, bool wide) {
              std::vector<uint8_t>(groups * (wide ? 4 : 2)),
              std::vector<uint8_t>(groups * (wide ? 4 : 2))};
   auto bytes = [](auto& v) { return reinterpret_cast<std::byte*>(v.data()); };
-  out.fits = convert_gguf_blocks(c.type, reinterpret_cast<const std::byte*>(blocks.data()), count, wide,
-                                 bytes(out.codes), bytes(out.scales), bytes(out.biases));
+  const GgufTypeInfo type{c.type, "", c.block, c.bytes};
+  out.fits = convert_gguf_blocks(type, reinterpret_cast<const std::byte*>(blocks.data()), count, wide, bytes(out.codes),
+                                 bytes(out.scales), bytes(out.biases));
   return out;
+}
+
+// The two forms of the codes hold the same numbers.
+TEST(GgufBlocks, ReadCodesAsTheKernelsWantThem) {
+  for (const auto& c : cases()) {
+    for (bool wide : {false, true}) {
+      constexpr int kBlocks = 77;  // no multiple of those that are converted together
+      auto blocks = random_blocks(c, kBlocks, 21);
+      auto expected = convert(c, blocks, wide), found = expected;
+      const int numbers = kBlocks * c.block;
+      found.codes.assign(size_t(expected.bits == 4 ? numbers / 2 : numbers), 0);
+      auto bytes = [](auto& v) { return reinterpret_cast<std::byte*>(v.data()); };
+      found.scales.assign(found.scales.size(), 0), found.biases.assign(found.biases.size(), 0);
+      ASSERT_TRUE(read_gguf_blocks(c.type, bytes(blocks), kBlocks, wide, bytes(found.codes), bytes(found.scales),
+                                   bytes(found.biases)));
+      EXPECT_EQ(found.scales, expected.scales) << name(c.type);
+      EXPECT_EQ(found.biases, expected.biases) << name(c.type);
+      for (int i = 0; i < numbers; ++i) {
+        const int code = expected.bits == 4 ? nibble(found.codes.data() + i / 32 * 16, i % 32) : found.codes[size_t(i)];
+        ASSERT_EQ(code, expected.code(i)) << name(c.type) << " number " << i;
+      }
+    }
+  }
 }
 
 TEST(GgufBlocks, KeepEveryValue) {

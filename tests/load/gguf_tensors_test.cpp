@@ -114,6 +114,42 @@ TEST_F(GgufTensorsTest, ConvertQuantizedMatricesOnce) {
   }
 }
 
+// Every type, packed from its rows and by way of MLX's arrays, with q_proj's halves taken apart.
+TEST_F(GgufTensorsTest, RowsPackAsTheArraysDo) {
+  const struct {
+    uint32_t type;
+    int block, bytes, half;  // half: where a float16 is
+  } types[] = {{2, 32, 18, 0},    {3, 32, 20, 0},      {6, 32, 22, 0},      {7, 32, 24, 0},
+               {8, 32, 34, 0},    {10, 256, 84, 80},   {11, 256, 110, 108}, {12, 256, 144, 0},
+               {13, 256, 176, 0}, {14, 256, 210, 208}, {20, 32, 18, 0},     {23, 256, 136, 0}};
+  std::mt19937 random(5);
+  const int rows = 88, cols = 512;
+  for (const auto& t : types) {
+    SCOPED_TRACE(t.type);
+    std::string blocks(size_t(rows * cols / t.block * t.bytes), '\0');
+    for (char& byte : blocks) byte = char(random());
+    for (size_t at = size_t(t.half); at < blocks.size(); at += size_t(t.bytes)) blocks[at + 1] = 0x2c;
+    for (const char* name : {"q_proj", "o_proj"}) {
+      GgufWriter w;
+      w.add("general.architecture", "llama").add("llama.attention.head_count", uint32_t(11));
+      w.tensors.push_back(
+          {*name == 'q' ? "blk.0.attn_q.weight" : "blk.0.attn_output.weight", {cols, rows}, t.type, blocks, {}, {}});
+      const std::string stem = std::string("model.layers.0.self_attn.") + name;
+      auto tensors = list(w), again = list(w);
+      const auto source = tensors.at(stem + ".weight").rows();
+      const auto expected =
+          ops::Matrix::quantized(again.at(stem + ".weight").read(), again.at(stem + ".scales").read(),
+                                 again.at(stem + ".biases").read(), {.group_size = 32, .bits = source.bits});
+      const auto found = ops::Matrix::quantized(source);
+      EXPECT_EQ(found.dtype(), expected.dtype());
+      const auto ids = mx::arange(rows);
+      EXPECT_TRUE(mx::array_equal(mx::view(ops::take_rows(found, ids), mx::uint32),
+                                  mx::view(ops::take_rows(expected, ids), mx::uint32))
+                      .item<bool>());
+    }
+  }
+}
+
 TEST_F(GgufTensorsTest, WidenScalesWhoseBiasesFloat16CannotHold) {
   GgufWriter w;
   w.add("general.architecture", "qwen2");
@@ -124,6 +160,7 @@ TEST_F(GgufTensorsTest, WidenScalesWhoseBiasesFloat16CannotHold) {
   EXPECT_EQ(tensors.at("lm_head.scales").read().dtype(), mx::float32);
   auto biases = tensors.at("lm_head.biases").read();
   EXPECT_EQ(biases.item<float>(), -128.f * 8192);
+  EXPECT_EQ(ops::Matrix::quantized(list(w).at("lm_head.weight").rows()).dtype(), mx::float32);
 }
 
 TEST_F(GgufTensorsTest, TakeTheOneOutOfGemmasNorms) {

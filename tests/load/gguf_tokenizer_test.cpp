@@ -15,7 +15,24 @@ class GgufTokenizerTest : public testing::Test {
   GgufTokenizer convert(const GgufWriter& writer) {
     return gguf_tokenizer(*GgufFile::open(folder_.write("m.gguf", writer.build())));
   }
-  json tokenizer(const GgufWriter& writer) { return json::parse(convert(writer).tokenizer_json); }
+  // The whole of tokenizer.json.
+  json tokenizer(const GgufWriter& writer) {
+    const auto file = GgufFile::open(folder_.write("m.gguf", writer.build()));  // which the parts point into
+    const auto parts = gguf_tokenizer(*file).byte_pairs;
+    auto whole = json::parse(parts.shell);
+    for (size_t id = 0; id < parts.tokens.size(); ++id) whole["model"]["vocab"][std::string(parts.tokens[id])] = id;
+    for (const auto& [left, right] : parts.merges) whole["model"]["merges"].push_back({left, right});
+    for (const auto& [id, special] : parts.added) {
+      whole["added_tokens"].push_back({{"id", id},
+                                       {"content", parts.tokens[id]},
+                                       {"single_word", false},
+                                       {"lstrip", false},
+                                       {"rstrip", false},
+                                       {"normalized", false},
+                                       {"special", special}});
+    }
+    return whole;
+  }
   TempFolder folder_;
 };
 
@@ -42,7 +59,7 @@ TEST_F(GgufTokenizerTest, WritesByteLevelBpe) {
   auto t = tokenizer(byte_level());
   EXPECT_EQ(t["model"]["vocab"],
             json::parse(R"({"<s>": 0, "a": 1, "b": 2, "ab": 3, "\"\\\n": 4, "<tool>": 5, "é": 6})"));
-  EXPECT_EQ(t["model"]["merges"], json({"a b"}));
+  EXPECT_EQ(t["model"]["merges"], json::parse(R"([["a", "b"]])"));
   EXPECT_EQ(t["model"]["ignore_merges"], false);
   ASSERT_EQ(t["added_tokens"].size(), 2u);
   EXPECT_EQ(t["added_tokens"][0]["content"], "<s>");
@@ -120,7 +137,32 @@ TEST_F(GgufTokenizerTest, RefusesBadMetadata) {
   EXPECT_THROW(convert(byte_level().add("tokenizer.chat_template", "\xc0\x80")), WeightError);
 }
 
-TEST_F(GgufTokenizerTest, WritesPairsForAMergeThatReadsLikeAComment) {
+// What the parts make is what tokenizer.json would.
+TEST_F(GgufTokenizerTest, IsTheTokenizerOfItsJson) {
+  std::vector<GgufWriter> files{sentencepiece(), sentencepiece().add("tokenizer.ggml.add_space_prefix", false)};
+  for (const char* pre : {"gpt-2", "smollm", "llama-bpe", "qwen2", "tekken", "default"}) {
+    files.push_back(byte_level(pre));
+    files.push_back(
+        byte_level(pre).add("tokenizer.ggml.add_bos_token", true).add("tokenizer.ggml.add_eos_token", true));
+  }
+  for (const auto& writer : files) {
+    const auto expected = Tokenizer::from_json(tokenizer(writer).dump(), "json");
+    const auto file = GgufFile::open(folder_.write("n.gguf", writer.build()));
+    const auto found = Tokenizer::from_byte_pairs(gguf_tokenizer(*file).byte_pairs, "parts");
+    EXPECT_EQ(found.vocab_size(), expected.vocab_size());
+    EXPECT_EQ(found.vocabulary(), expected.vocabulary());
+    EXPECT_EQ(found.decoder_json(), expected.decoder_json());
+    for (const char* text : {"ab aab", "<s>ab<tool>ba", "aéb", "A a a", " <unk>a", ""}) {
+      for (bool special : {false, true}) {
+        const auto ids = found.encode(text, special);
+        EXPECT_EQ(ids, expected.encode(text, special)) << text;
+        EXPECT_EQ(found.decode(ids, special), expected.decode(ids, special)) << text;
+      }
+    }
+  }
+}
+
+TEST_F(GgufTokenizerTest, TakesAMergeThatReadsLikeAComment) {
   auto w = GgufWriter().add("tokenizer.ggml.model", "gpt2");
   w.add("tokenizer.ggml.tokens", std::vector<std::string>{"#version", "x", "#versionx"});
   w.add("tokenizer.ggml.merges", std::vector<std::string>{"#version x"});

@@ -1,5 +1,7 @@
 #include "mlx_lm/nn/weights.h"
 
+#include <cstring>
+
 #include <gtest/gtest.h>
 
 #include "mlx_lm/base/error.h"
@@ -257,6 +259,53 @@ TEST_F(Damaged, a_path_that_the_configuration_leaves_unquantized) {
   const auto w = store(arrays_, {ops::Quantization{}, {{"q", std::nullopt}}});
   (w / "q").take_matrix(16, 128);
   EXPECT_THROW(w.expect_all_taken(), WeightError) << "its scales are left over";
+}
+
+// A weight that can come row by row, as well as in arrays of the same shapes; counts what is asked for.
+struct RowsAndArrays {
+  std::map<std::string, StoredTensor> tensors() {
+    Arrays arrays;
+    add_quantized(arrays, "m", random({8, 64}), {32, 8, "affine"});
+    auto all = stored(arrays);
+    all.at("m.weight").rows = [this]() -> kernels::RowSource {
+      ++asked;
+      return {8, 64, 8, kernels::Type::f32, [](int row, kernels::Type, uint8_t* codes, void* scales, void* biases) {
+                std::memset(codes, row, 64);
+                for (int i : {0, 1}) static_cast<float*>(scales)[i] = 1, static_cast<float*>(biases)[i] = 0;
+                return true;
+              }};
+    };
+    return all;
+  }
+  Weights weights() { return Weights(tensors(), {.common = ops::Quantization{32, 8, "affine"}}, "folder"); }
+  int asked = 0;
+};
+
+TEST(Weights, take_rows_where_the_kernels_repack_them) {
+  RowsAndArrays both;
+  const auto w = both.weights();
+  const auto matrix = (w / "m").take_matrix(8, 64);
+  EXPECT_EQ(both.asked, 1);
+  const auto expected = mx::broadcast_to(mx::reshape(mx::arange(8.f), {8, 1}), {8, 64});
+  EXPECT_EQ(difference(rows_of(matrix), expected), 0);
+  w.expect_all_taken();
+}
+
+TEST(Weights, take_arrays_where_rows_would_not_do) {
+  RowsAndArrays both;
+  ops::set_backend(ops::Backend::mlx);
+  const auto w = both.weights();
+  (w / "m").take_matrix(8, 64);
+  w.expect_all_taken();
+  ops::set_backend(ops::Backend::kernels);
+  for (auto [rows, cols] : {std::pair{4, 64}, {8, 32}, {8, 128}, {16, 32}}) {
+    EXPECT_THROW((both.weights() / "m").take_matrix(rows, cols), WeightError) << rows << ", " << cols;
+  }
+  auto lacking = both.tensors();
+  lacking.erase("m.biases");
+  EXPECT_THROW((Weights(lacking, {.common = ops::Quantization{32, 8, "affine"}}, "folder") / "m").take_matrix(8, 64),
+               WeightError);
+  EXPECT_EQ(both.asked, 0);
 }
 
 }  // namespace
