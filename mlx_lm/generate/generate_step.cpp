@@ -93,8 +93,10 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
     report(total);
   }
   for (int n = 0; n != o.max_tokens; ++n) {
-    auto next = step(mx::reshape(current.token, {1, 1}), model, caches, o);
-    mx::async_eval(next.token);
+    // The step after the last token is for caches only that somebody goes on with.
+    const bool more = n + 1 != o.max_tokens || o.prompt_cache;
+    Sampled next = more ? step(mx::reshape(current.token, {1, 1}), model, caches, o) : Sampled(current);
+    if (more) mx::async_eval(next.token);
     const int token = int(current.token.item<uint32_t>());
     if (n == 0) report(total);
     Step made{token, current.logprobs};

@@ -103,6 +103,21 @@ TEST_F(GenerateStep, asks_the_sampler) {
   EXPECT_THROW(tokens(prompt(), {.sampler = fails}), RequestError);
 }
 
+// The step that puts the last token into the caches is left out where they end with the text.
+TEST_F(GenerateStep, makes_no_step_in_vain) {
+  int steps = 0;
+  const auto counted = [&](const mx::array& logprobs) { return ++steps, mx::argmax(logprobs, -1); };
+  for (int n : {1, 2, 5}) {
+    steps = 0;
+    EXPECT_EQ(tokens(prompt(), {.max_tokens = n, .sampler = counted}).size(), size_t(n));
+    EXPECT_EQ(steps, n);
+    steps = 0;
+    auto caches = model_->make_cache();
+    tokens(prompt(), {.max_tokens = n, .sampler = counted, .prompt_cache = &caches});
+    EXPECT_EQ(steps, n + 1);
+  }
+}
+
 TEST_F(GenerateStep, continues_a_cache_in_place) {
   auto all = prompt();
   for (size_t cut : {1u, 7u, 19u}) {
