@@ -168,7 +168,8 @@ void float_products(Stack w, const float* x, const Plan& plan) {
   bool plain = true;
   for (const auto& matrix : w) plain &= matrix->view().plain;
   const Table& t = table_for(shape);
-  const int few = plain ? kFew : 0;
+  // Sums in the order of the panels' products, which are the set's in use.
+  const int few = plain && &t == &table() ? kFew : 0;
   const auto pieces = plan.cut(few, few_blocks(shape, plan.used() * shape.nbytes()), kPanelRows, kPanelBlocks);
   parallel(pieces.size(), 1. * plan.size() * shape.rows * shape.cols, [&](int i) {
     const Piece& p = pieces[i];

@@ -32,9 +32,10 @@ const PackedProducts<Code>& products_of(const Table& table) {
     return table.int16;
 }
 
+// As the table that multiplies them wants them: the order of codes is its own.
 template <class Code>
-QuantizedRows<Code> quantized(const ProductInput& x) {
-  const auto quantize = products_of<Code>(table()).quantize;
+QuantizedRows<Code> quantized(const ProductInput& x, const Table& table_of_products) {
+  const auto quantize = products_of<Code>(table_of_products).quantize;
   const size_t cols = x.cols;
   Code* const codes = scratch<Code>(x.n * cols);
   Factor* const factors = scratch<Factor>(x.n * cols / kGroup);
@@ -113,7 +114,7 @@ void run(const Product& p, const QuantizedRows<Code>& x, bool few, const Part& p
 
 template <class Code>
 void multiply_packed(const ProductInput& x, std::span<const Product> products) {
-  const QuantizedRows<Code> rows = quantized<Code>(x);
+  const QuantizedRows<Code> rows = quantized<Code>(x, table_for(products[0].packed->view()));
   const bool few = x.n <= kFew;
   size_t nbytes = 0;
   double operations = 0;
@@ -137,7 +138,7 @@ void multiply_packed(const ProductInput& x, std::span<const Product> products) {
 
 template <class Code>
 void multiply_packed_swiglu(const ProductInput& x, const Product& gate, const Product& up) {
-  const QuantizedRows<Code> rows = quantized<Code>(x);
+  const QuantizedRows<Code> rows = quantized<Code>(x, table_for(gate.packed->view()));
   const bool few = x.n <= kFew;
   const PackedView& w = gate.packed->view();
   const Cut cuts = cut<Code>(w, x.n, gate.packed->nbytes() + up.packed->nbytes());
@@ -154,7 +155,8 @@ void multiply_floats(const float* x, int n, const Product& p) {
   const double operations = 1. * n * p.rows() * (p.packed ? p.packed->view().cols : p.dense.cols);
   if (p.packed == nullptr) {
     matmul(x, n, p.dense, p.y);
-  } else if (const PackedView& w = p.packed->view(); w.plain && n <= kFew) {
+  } else if (const PackedView& w = p.packed->view();  // sums in the order of the panels' products
+             w.plain && n <= kFew && &table_for(w) == &table()) {
     parallel_pieces(w.blocks(), few_blocks(w, w.nbytes()), operations,
                     [&](int first, int last) { table_for(w).mxfp8_few(w, first, last, x, n, p.y); });
   } else {
@@ -170,11 +172,12 @@ Activations activations_for(const Product& p) {
   return p.packed ? activations_for(p.packed->view(), activations()) : Activations::float32;
 }
 
-// The activations of all; float32 if they differ.
+// The activations of all; float32 if they, or the tables that multiply them, differ.
 Activations activations_for(std::span<const Product> products) {
   const Activations first = activations_for(products[0]);
   for (const Product& p : products) {
     if (activations_for(p) != first) return Activations::float32;
+    if (p.packed && &table_for(p.packed->view()) != &table_for(products[0].packed->view())) return Activations::float32;
   }
   return first;
 }
