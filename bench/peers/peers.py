@@ -24,7 +24,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mlx-lm.cpp")
-OURS = os.path.join(HERE, "..", "..", "build", "release", "bench", "bench_generation") + " {model} {prompt} {gen} 1"
+OURS = (os.path.join(HERE, "..", "..", "build", "release", "bin", "mlx_lm") +
+        " benchmark --model {model} -p {prompt} -g {gen} -b {batch} -n 1 --json")
 
 # name: GGUF of the peers, candidates for ours (the first that exists). {work} is --work.
 SMOLLM2 = os.path.join(CACHE, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -396,7 +397,7 @@ def main():
     ap.add_argument("--quiet", type=float, default=0, metavar="SECONDS",
                     help="wait at most so long before each measurement until other programs rest")
     ap.add_argument("--ours", action="append", metavar="[ours:NAME=]COMMAND",
-                    help="shell words with {model} {prompt} {gen} {batch} {threads}; repeat it for variants (default bench_generation)")
+                    help="shell words with {model} {prompt} {gen} {batch} {threads}; repeat it for variants (default mlx_lm benchmark)")
     ap.add_argument("--python", default=sys.executable, help="the Python that has the peers")
     ap.add_argument("--work", default=os.path.join(CACHE, "peers"), help="folder of the files made (default %(default)s)")
     ap.add_argument("--markdown", help="write the tables there too")

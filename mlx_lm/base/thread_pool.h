@@ -10,7 +10,8 @@ namespace mlx_lm {
 // sleep, so that back-to-back kernels start at once and an idle program costs nothing.
 class ThreadPool {
  public:
-  // The program's pool: MLX_LM_THREADS threads, else one per physical core that this process may use.
+  // The program's pool: MLX_LM_THREADS threads, else one per physical core that this process may use, less
+  // one from 8 cores on.
   static ThreadPool& global();
   // Its threads, in place of the environment's. Errors: RequestError unless there are 1 to 256, or when the pool is in
   // use with another number already.
