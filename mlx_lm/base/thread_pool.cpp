@@ -86,8 +86,8 @@ int default_threads() {
   if (const int wanted = wanted_threads.load(); wanted > 0) return wanted;
   const char* text = std::getenv("MLX_LM_THREADS");
   if (text == nullptr || *text == '\0') {
-    // The thread that builds the next step's graph wants a core too. Of many, one is its own: on 16 cores 15 threads made
-    // 500 tokens a second, 16 made 320. Of few, the arithmetic needs every one.
+    // The thread that builds the next step's graph wants a core too. Of many, one is its own: on 16 cores 15 threads
+    // made 500 tokens a second, 16 made 320. Of few, the arithmetic needs every one.
     const int cores = std::min(physical_cores(), kMost);
     return cores < 8 ? cores : cores - 1;
   }
