@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
@@ -72,6 +73,7 @@ class Arena {
     if (found == free_.end()) {
       out.set_data(mx::allocator::malloc(out.nbytes()));
       owners_.push_back(out);
+      own_.insert(out.data_shared_ptr().get());
       return;
     }
     // Strides and flags are those of a fresh array of this shape.
@@ -82,12 +84,16 @@ class Arena {
     out.copy_shared_buffer(owner, strides, {.contiguous = true, .row_contiguous = true, .col_contiguous = false},
                            out.size());
   }
-  void take_back(const mx::array& out) { free_.emplace(out.nbytes(), out); }
+  // A step that writes in place gave its output other memory, a cache's: that is not ours to use again.
+  void take_back(const mx::array& out) {
+    if (own_.contains(out.data_shared_ptr().get())) free_.emplace(out.nbytes(), out);
+  }
   std::vector<mx::array> owners() && { return std::move(owners_); }
 
  private:
   std::multimap<size_t, mx::array> free_;
   std::vector<mx::array> owners_;
+  std::unordered_set<const void*> own_;  // what was allocated here
 };
 
 // The joined step. Its arrays are numbered: first the inputs, then those that were there before, then the outputs, then

@@ -144,6 +144,28 @@ TEST(Join, keeps_in_place_writes_in_order) {
   for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(same_bits(joined[i], expected[i])) << i;
 }
 
+TEST(Join, does_not_use_the_memory_of_a_cache_between_two_writes) {
+  // The buffers that the first write gives are read inside only; a later result of their size must lie elsewhere.
+  const auto run = [](bool joins) {
+    auto keys = mx::zeros({1, 2, 8, 4}), values = mx::zeros({1, 2, 8, 4});
+    mx::eval(keys, values);
+    const auto up = Matrix::dense(random({64, 16}, 1)), down = Matrix::dense(random({16, 64}, 2));
+    for (int position : {0, 1}) {
+      const auto k = random({1, 1, 2, 4}, 10 + position);
+      std::tie(keys, values) = write_rows(keys, values, k, k, position);
+    }
+    const auto q = random({1, 1, 4, 4}, 5);
+    const auto seen = attention(q, keys, values, {.length = 2, .start = 1}, 0.5f);
+    auto sum = matmul(matmul(mx::reshape(seen, {1, 1, 16}), up), down);
+    if (joins) join({&sum, &keys, &values});
+    mx::eval(sum, keys, values);
+    return std::vector<mx::array>{sum, mx::array(keys.data<float>(), keys.shape()),
+                                  mx::array(values.data<float>(), values.shape())};
+  };
+  const auto expected = run(false), joined = run(true);
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(same_bits(joined[i], expected[i])) << i;
+}
+
 TEST(Join, leaves_alone_what_has_been_computed) {
   auto x = random({2, 3}, 1);
   x.eval();
