@@ -212,13 +212,12 @@ class Peer:
 
 
 def read_ours(text):
-    """Rates in the output of ours: bench_generation, or the benchmark command (as JSON or as Python mlx-lm prints it)."""
+    """Rates in the output of ours: the benchmark command (as JSON or as Python mlx-lm prints it)."""
     if text.lstrip().startswith("{"):
         found = json.loads(text)
         return {k: float(found.get("averages", found)[k]) for k in RATES}
     for line in reversed(text.splitlines()):
-        found = re.search(r"prompt_tps=([\d.]+).*generation_tps=([\d.]+)", line) \
-            or re.search(r"prompt +([\d.]+) tok/s +generation +([\d.]+) tok/s", line)
+        found = re.search(r"prompt_tps=([\d.]+).*generation_tps=([\d.]+)", line)
         if found:
             return dict(zip(RATES, map(float, found.groups())))
     raise Failed(f"no rates in its output: {text.strip()[-200:]!r}")
