@@ -211,7 +211,7 @@ BENCHMARK(dense_product)
 // Arguments: queries, keys, layers. With the caches of 30 layers in turns, keys and values come from memory.
 void attention(benchmark::State& state) {
   const int queries = state.range(0), length = state.range(1);
-  const kernels::AttentionArgs args{.queries = queries,
+  kernels::AttentionArgs args{.queries = queries,
                                     .heads = 9,
                                     .kv_heads = 3,
                                     .head_dim = 64,
@@ -226,7 +226,8 @@ void attention(benchmark::State& state) {
   const auto q = random_numbers(static_cast<size_t>(queries) * 9 * 64);
   std::vector<float> out(q.size());
   for (auto _ : state) {
-    kernels::attention(q.data(), caches[layer].data(), caches[layer + 1].data(), args, out.data());
+    args.q = q.data(), args.keys = caches[layer].data(), args.values = caches[layer + 1].data(), args.out = out.data();
+    kernels::attention({&args, 1});
     layer = (layer + 2) % caches.size();
   }
   const double seen = queries * (length - (queries - 1) / 2.);

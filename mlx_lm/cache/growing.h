@@ -9,9 +9,13 @@ class GrowingKVCache final : public KVCache {
  public:
   explicit GrowingKVCache(mx::Dtype dtype) : KVCache(dtype) {}
 
-  KVView update(const mx::array& keys, const mx::array& values, int window) override;
-  bool is_trimmable() const override { return true; }
+  int trimmable() const override { return offset_; }
   int trim(int n) override;
+  std::unique_ptr<Cache> copy() const override;
+
+ private:
+  void place(const mx::array& keys, const mx::array& values, int tokens, int window,
+             std::vector<Place>& places) override;
 };
 
 }  // namespace mlx_lm::cache

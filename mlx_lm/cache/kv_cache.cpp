@@ -1,5 +1,7 @@
 #include "mlx_lm/cache/kv_cache.h"
 
+#include <utility>
+
 namespace mlx_lm::cache {
 namespace {
 
@@ -12,17 +14,10 @@ mx::array enlarged(const std::optional<mx::array>& buffer, const mx::array& like
 
 }  // namespace
 
-std::vector<mx::array> KVCache::state() const {
-  if (!keys_) return {};
-  return {*keys_, *values_};
-}
-
 std::vector<mx::array*> KVCache::arrays() {
   if (!keys_) return {};
   return {&*keys_, &*values_};
 }
-
-size_t KVCache::nbytes() const { return keys_ ? keys_->nbytes() + values_->nbytes() : 0; }
 
 void KVCache::reserve(const mx::array& keys, const mx::array& values, int rows) {
   if (rows <= capacity()) return;
@@ -32,13 +27,27 @@ void KVCache::reserve(const mx::array& keys, const mx::array& values, int rows) 
   values_ = enlarged(values_, values, rows, dtype);
 }
 
-void KVCache::write(const mx::array& keys, const mx::array& values, int row) {
-  // The members are moved out first: a buffer that nothing else holds is written in place.
-  auto old_keys = std::move(*keys_);
-  auto old_values = std::move(*values_);
-  auto [new_keys, new_values] = ops::write_rows(old_keys, old_values, keys, values, row);
-  keys_ = std::move(new_keys);
-  values_ = std::move(new_values);
+ops::KVView KVCache::update(const mx::array& keys, const mx::array& values, int window) {
+  std::vector<Place> places;
+  place(keys, values, keys.shape(1), window, places);
+  std::vector<ops::KVSlot> slots;
+  for (const auto& p : places) slots.push_back({&*p.cache->keys_, &*p.cache->values_, p.tokens, p.row});
+  ops::write_rows(slots, keys, values);
+  ops::KVView view;
+  for (const auto& p : places) view.push_back({*p.cache->keys_, *p.cache->values_, p.tokens, p.span});
+  return view;
+}
+
+void KVCache::detach(int rows) {
+  if (rows == 0) keys_.reset(), values_.reset();
+  for (mx::array* buffer : arrays()) {
+    auto stop = buffer->shape();
+    stop[2] = rows;
+    // Into fresh memory: a slice would share the old, which the other cache goes on to write.
+    const auto fresh = mx::zeros(stop, buffer->dtype());
+    *buffer = mx::slice_update(fresh, mx::slice(*buffer, {0, 0, 0, 0}, stop), {0, 0, 0, 0}, stop);
+  }
+  mx::eval(state());
 }
 
 }  // namespace mlx_lm::cache

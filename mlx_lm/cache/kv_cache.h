@@ -1,65 +1,61 @@
-// The KV cache: the only state that travels through a step. One interface, one file per kind.
+// The cache of an attention layer: keys and values of every token so far.
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <vector>
 
-#include <mlx/mlx.h>
-
-#include "mlx_lm/ops/ops.h"
+#include "mlx_lm/cache/cache.h"
+#include "mlx_lm/ops/attention.h"
 
 namespace mlx_lm::cache {
-namespace mx = mlx::core;
 
-// What the queries of one step attend: buffers (B, K, C, D) and the rows of them that each query may see.
-struct KVView {
-  mx::array keys;
-  mx::array values;
-  ops::Span span;
-};
-
-// Keys and values of one layer for every token so far.
-// Threads: one step at a time.
-class KVCache {
+class KVCache : public Cache {
  public:
-  virtual ~KVCache() = default;
+  // Where the next tokens stand.
+  virtual ops::Runs runs(int tokens) const { return {{tokens, offset_}}; }
 
-  // Appends the keys and values of L new tokens, both (B, L, K, D) and already rotated to their positions.
+  // Appends the keys and values of L new tokens, both (B, L, K, D) and already rotated to their positions, and returns
+  // what their queries attend.
   // window: how many tokens back the layer sees, itself included; 0 for all.
-  virtual KVView update(const mx::array& keys, const mx::array& values, int window) = 0;
+  ops::KVView update(const mx::array& keys, const mx::array& values, int window);
 
-  // Tokens seen so far, which is the position of the next one.
-  int offset() const { return offset_; }
-
-  // The last n tokens can be forgotten again (speculation, reuse of a prefix).
-  virtual bool is_trimmable() const = 0;
-  // Forgets the last min(n, offset) tokens and returns how many that was. Requires is_trimmable().
-  virtual int trim(int n) = 0;
-
-  // The arrays to evaluate; empty before the first update.
-  std::vector<mx::array> state() const;
-  // The same for ops::join, which replaces them.
-  std::vector<mx::array*> arrays();
-  size_t nbytes() const;
+  std::vector<mx::array*> arrays() override;
 
  protected:
-  // keep: the floating type to store (the model's own); on a GPU, that of the arrays that come in.
+  // Rows that were made free for new tokens, and what those tokens see.
+  struct Place {
+    KVCache* cache;
+    int tokens;
+    int row;
+    ops::Span span;
+  };
+  // Makes room for so many new tokens, counts them as seen, and appends where they go. keys, values: of the step, for
+  // their shapes and type.
+  virtual void place(const mx::array& keys, const mx::array& values, int tokens, int window,
+                     std::vector<Place>& places) = 0;
+  // Another cache's place().
+  static void place_in(KVCache& cache, const mx::array& keys, const mx::array& values, int tokens, int window,
+                       std::vector<Place>& places) {
+    cache.place(keys, values, tokens, window, places);
+  }
+
+  // dtype: the floating type to store (the model's own); on a GPU, that of the arrays that come in.
   explicit KVCache(mx::Dtype dtype) : dtype_(dtype) {}
 
   // Makes or enlarges the buffers to the given number of rows, keeping the rows there are.
   void reserve(const mx::array& keys, const mx::array& values, int rows);
   // Rows of the buffers; 0 before the first reserve.
   int capacity() const { return keys_ ? keys_->shape(2) : 0; }
-  void write(const mx::array& keys, const mx::array& values, int row);
+  // Gives this copy, made by the copy constructor, buffers of its own, with the first so many rows. Eval: forces.
+  void detach(int rows);
 
   static constexpr int kStep = 256;  // rows; buffers grow by a multiple of it, as mlx-lm's do
 
   mx::Dtype dtype_;
-  int offset_ = 0;
   std::optional<mx::array> keys_, values_;  // (B, K, C, D)
 };
 
-using KVCaches = std::vector<std::unique_ptr<KVCache>>;
+// A layer's cache, where it is one of keys and values (a model that asks made it so).
+inline KVCache& kv(Cache& cache) { return dynamic_cast<KVCache&>(cache); }
 
 }  // namespace mlx_lm::cache

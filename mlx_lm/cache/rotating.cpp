@@ -24,17 +24,20 @@ RotatingKVCache::RotatingKVCache(mx::Dtype dtype, int max_size, int keep)
   }
 }
 
-KVView RotatingKVCache::update(const mx::array& keys, const mx::array& values, int window) {
-  const int n = keys.shape(1);
-  if (n == 1) {
+void RotatingKVCache::place(const mx::array& keys, const mx::array& values, int tokens, int window,
+                            std::vector<Place>& places) {
+  if (tokens == 1) {
     put(keys, values);
     // The ring holds exactly what the token may see, in any order.
     const int length = std::min(offset_, capacity());
-    return {*keys_, *values_, {.length = length, .start = length - 1, .window = 0}};
+    places.push_back({this, 1, next_ - 1, {.length = length, .start = length - 1, .window = 0}});
+    return;
   }
-  append(keys, values);
-  const int length = next_;
-  return {*keys_, *values_, {.length = length, .start = length - n, .window = window > 0 ? window : max_size_}};
+  append(keys, values, tokens);
+  places.push_back({this,
+                    tokens,
+                    next_ - tokens,
+                    {.length = next_, .start = next_ - tokens, .window = window > 0 ? window : max_size_}});
 }
 
 // Oldest row first, without the unused tail and without `surplus` rows after the pinned ones.
@@ -54,17 +57,16 @@ void RotatingKVCache::order_and_cut(int surplus) {
   }
 }
 
-void RotatingKVCache::append(const mx::array& keys, const mx::array& values) {
-  const int n = keys.shape(1);
+void RotatingKVCache::append(const mx::array& keys, const mx::array& values, int tokens) {
   if (keys_) {
     const int held = next_ < offset_ ? capacity() : next_;
     order_and_cut(std::max(0, held - max_size_ + 1));
   }
   const int held = capacity();
-  reserve(keys, values, held + n);
-  write(keys, values, held);
-  offset_ += n;
-  next_ = held + n;
+  reserve(keys, values, held + tokens);
+  offset_ += tokens;
+  next_ = held + tokens;
+  appended_ = tokens;
 }
 
 void RotatingKVCache::put(const mx::array& keys, const mx::array& values) {
@@ -77,16 +79,27 @@ void RotatingKVCache::put(const mx::array& keys, const mx::array& values) {
     next_ = max_size_;
   }
   if (next_ == max_size_) next_ = keep_;
-  write(keys, values, next_);
   offset_ += 1;
   next_ += 1;
+  appended_ = 0;
 }
 
 int RotatingKVCache::trim(int n) {
-  n = std::min(n, offset_);
+  n = std::min(n, trimmable());
+  if (offset_ >= max_size_ && n > 0) {
+    // The rows stand in the order of the text, and those before are all there still.
+    for (mx::array* buffer : arrays()) *buffer = rows(*buffer, 0, next_ - n);
+    appended_ -= n;
+  }
   offset_ -= n;
   next_ -= n;
   return n;
+}
+
+std::unique_ptr<Cache> RotatingKVCache::copy() const {
+  auto copy = std::make_unique<RotatingKVCache>(*this);
+  copy->detach(capacity());
+  return copy;
 }
 
 }  // namespace mlx_lm::cache

@@ -14,21 +14,25 @@ class RotatingKVCache final : public KVCache {
   // Errors: RequestError unless 0 <= keep < max_size.
   RotatingKVCache(mx::Dtype dtype, int max_size, int keep = 0);
 
-  // window: 0, or at least max_size (a smaller one is the cache's own max_size to set).
-  KVView update(const mx::array& keys, const mx::array& values, int window) override;
-  bool is_trimmable() const override { return offset_ < max_size_; }
+  int trimmable() const override { return offset_ < max_size_ ? offset_ : appended_; }
   int trim(int n) override;
+  std::unique_ptr<Cache> copy() const override;
 
   int max_size() const { return max_size_; }
+  int keep() const { return keep_; }
 
  private:
-  void append(const mx::array& keys, const mx::array& values);
+  // window: 0, or at least max_size (a smaller one is the cache's own max_size to set).
+  void place(const mx::array& keys, const mx::array& values, int tokens, int window,
+             std::vector<Place>& places) override;
+  void append(const mx::array& keys, const mx::array& values, int tokens);
   void put(const mx::array& keys, const mx::array& values);
   void order_and_cut(int surplus);
 
   int max_size_;
   int keep_;
-  int next_ = 0;  // row of the next token, if the ring does not wrap first
+  int next_ = 0;      // row of the next token, if the ring does not wrap first
+  int appended_ = 0;  // tokens of the last step for which nothing was overwritten
 };
 
 }  // namespace mlx_lm::cache

@@ -5,6 +5,7 @@
 // blocks, a stretch of the keys; the stretches are merged in order afterwards.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -40,8 +41,7 @@ struct State {
 
 class Attention {
  public:
-  Attention(const float* q, const void* keys, const void* values, const AttentionArgs& a, float* out)
-      : q_(q), keys_(keys), values_(values), a_(a), out_(out) {
+  explicit Attention(const AttentionArgs& a) : a_(a) {
     block_ = std::clamp(kRows / shared_, 1, std::max(1, a.queries));
     const int blocks = a.kv_heads * ((a.queries + block_ - 1) / block_);
     blocks_ = a.batch * blocks;
@@ -53,26 +53,24 @@ class Attention {
     stretches_ = blocks < kTasks ? std::max(1, (count + stretch_ - 1) / stretch_) : 1;
   }
 
-  void run() {
-    // Half of the scores of a long prompt are masked, but that is all the same to the decision.
-    const double operations = 2. * a_.batch * a_.queries * a_.heads * a_.head_dim * a_.length;
-    if (stretches_ == 1) {
-      parallel(blocks_, operations, [&](int block) { attend(block); });
-      return;
-    }
-    thread_local std::vector<float> memory;
-    const size_t size = static_cast<size_t>(blocks_) * stretches_ * state_size();
-    if (memory.size() < size) memory.resize(size);
-    float* const partial = memory.data();  // not the thread_local name below: each thread has its own
-    parallel(blocks_ * stretches_, operations, [&](int task) {
-      const int begin = all_.begin + task % stretches_ * stretch_;
-      const Block block = block_at(task / stretches_);
-      const State state = state_at(partial + task * state_size());
-      start(block, state, /*with_sinks=*/task % stretches_ == 0);
-      sum(block, {begin, std::min(all_.end, begin + stretch_)}, state);
-    });
-    parallel(blocks_, 2. * size, [&](int i) { merge(block_at(i), partial + i * stretches_ * state_size()); });
+  int tasks() const { return blocks_ * stretches_; }
+  // Half of the scores of a long prompt are masked, but that is all the same to how work is shared out.
+  double operations() const { return 2. * a_.batch * a_.queries * a_.heads * a_.head_dim * a_.length; }
+  // Numbers that the tasks leave behind for merge().
+  size_t partial_size() const { return stretches_ == 1 ? 0 : tasks() * state_size(); }
+  int merges() const { return stretches_ == 1 ? 0 : blocks_; }
+
+  void run(int task, float* partial) const {
+    const Block block = block_at(task / stretches_);
+    if (stretches_ == 1) return attend(block);
+    const int begin = all_.begin + task % stretches_ * stretch_;
+    const State state = state_at(partial + task * state_size());
+    start(block, state, /*with_sinks=*/task % stretches_ == 0);
+    sum(block, {begin, std::min(all_.end, begin + stretch_)}, state);
   }
+
+  // Merges the stretches of a block.
+  void merge(int i, float* partial) const { merge(block_at(i), partial + i * stretches_ * state_size()); }
 
  private:
   struct Block {
@@ -97,11 +95,10 @@ class Attention {
     return query * a_.heads + b.kv_head * shared_ + r % shared_;
   }
 
-  void attend(int i) const {
+  void attend(const Block& block) const {
     thread_local std::vector<float> memory;
     if (memory.size() < state_size()) memory.resize(state_size());
     const State state = state_at(memory.data());
-    const Block block = block_at(i);
     start(block, state, /*with_sinks=*/true);
     sum(block, {0, a_.length}, state);
     finish(block, state);
@@ -109,7 +106,7 @@ class Attention {
 
   void finish(const Block& b, const State& s) const {
     for (int r = 0; r < b.queries * shared_; ++r) {
-      float* to = out_ + row_of(b, r) * value_dim_;
+      float* to = a_.out + row_of(b, r) * value_dim_;
       const float factor = s.weight[r] > 0 ? 1 / s.weight[r] : 0;  // 0: a query that sees nothing
       for (int d = 0; d < value_dim_; ++d) to[d] = s.sums[r * padded_ + d] * factor;
     }
@@ -122,7 +119,7 @@ class Attention {
     float* const factors = memory.data();
     const State first = state_at(states);
     for (int r = 0; r < b.queries * shared_; ++r) {
-      float* to = out_ + row_of(b, r) * value_dim_;
+      float* to = a_.out + row_of(b, r) * value_dim_;
       std::fill_n(to, value_dim_, 0.f);
       for (int i = 0; i < stretches_; ++i) factors[i] = first.high[i * state_size() + r];
       const float high = t_.max(factors, stretches_);
@@ -163,13 +160,13 @@ class Attention {
     const Work work{memory.data(), memory.data() + rows * dim, memory.data() + rows * (dim + kKeys),
                     memory.data() + rows * (dim + kKeys) + 2 * kBlock * dim};
     for (int r = 0; r < rows; ++r) {
-      const float* from = q_ + row_of(b, r) * dim;
+      const float* from = a_.q + row_of(b, r) * dim;
       for (size_t d = 0; d < dim; ++d) work.q[r * dim + d] = from[d] * a_.scale;
     }
     const size_t head = (static_cast<size_t>(b.batch) * a_.kv_heads + b.kv_head) * a_.capacity;
     for (int key = range.begin; key < range.end; key += kKeys) {
       const int n = std::min(kKeys, range.end - key);
-      score(Rows{keys_, a_.type, dim}.from(head + key, 0), rows, n, work);
+      score(Rows{a_.keys, a_.type, dim}.from(head + key, 0), rows, n, work);
       if (a_.softcap != 0) {
         for (int r = 0; r < rows; ++r) t_.soft_cap(work.scores + r * kKeys, n, a_.softcap);
       }
@@ -177,7 +174,7 @@ class Attention {
         const Range seen = visible(a_, b.first + r / shared_);
         soften(work.scores + r * kKeys, n, {std::max(0, seen.begin - key), std::min(n, seen.end - key)}, r, s);
       }
-      add_values(Rows{values_, a_.type, static_cast<size_t>(value_dim_)}.from(head + key, 0), rows, n, work, s);
+      add_values(Rows{a_.values, a_.type, static_cast<size_t>(value_dim_)}.from(head + key, 0), rows, n, work, s);
     }
   }
 
@@ -243,11 +240,7 @@ class Attention {
     }
   }
 
-  const float* q_;
-  const void* keys_;
-  const void* values_;
   const AttentionArgs a_;
-  float* out_;
   const Table& t_ = table();
   const int shared_ = a_.heads / a_.kv_heads;
   const int value_dim_ = a_.value_dim != 0 ? a_.value_dim : a_.head_dim;
@@ -258,8 +251,40 @@ class Attention {
 
 }  // namespace
 
-void attention(const float* q, const void* keys, const void* values, const AttentionArgs& args, float* out) {
-  Attention(q, keys, values, args, out).run();
+void attention(std::span<const AttentionArgs> args) {
+  struct Text {
+    Attention attention;
+    int tasks, merges;  // before its first
+    size_t partial;     // likewise
+  };
+  std::vector<Text> texts;
+  texts.reserve(args.size());
+  int tasks = 0, merges = 0;
+  size_t size = 0;
+  double operations = 0;
+  for (const auto& a : args) {
+    const Attention& added = texts.emplace_back(Text{Attention(a), tasks, merges, size}).attention;
+    tasks += added.tasks();
+    merges += added.merges();
+    size += added.partial_size();
+    operations += added.operations();
+  }
+  thread_local std::vector<float> memory;
+  if (memory.size() < size) memory.resize(size);
+  float* const partial = memory.data();  // not the thread_local name below: each thread has its own
+  // The text that the i-th of all tasks or merges belongs to: the last that begins at or before it.
+  const auto text_of = [&](int Text::*first, int i) -> const Text& {
+    return *std::prev(
+        std::upper_bound(texts.begin(), texts.end(), i, [&](int i, const Text& text) { return i < text.*first; }));
+  };
+  parallel(tasks, operations, [&](int i) {
+    const Text& text = text_of(&Text::tasks, i);
+    text.attention.run(i - text.tasks, partial + text.partial);
+  });
+  parallel(merges, 2. * size, [&](int i) {
+    const Text& text = text_of(&Text::merges, i);
+    text.attention.merge(i - text.merges, partial + text.partial);
+  });
 }
 
 }  // namespace mlx_lm::kernels

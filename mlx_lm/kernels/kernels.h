@@ -131,6 +131,10 @@ void write_rows(const float* new_rows, int batch, int length, int heads, int hea
 
 // Query l sees row j when j < length, j <= start + l and (window == 0 or j > start + l - window).
 struct AttentionArgs {
+  const float* q = nullptr;      // (B, L, H, D)
+  const void* keys = nullptr;    // (B, K, C, D)
+  const void* values = nullptr;  // (B, K, C, value_dim)
+  float* out = nullptr;          // (B, L, H, value_dim)
   int batch = 1, queries = 1, heads = 1, kv_heads = 1, head_dim = 0;
   int capacity = 0;              // C: rows in each head's buffer
   int length = 0;                // rows in use
@@ -143,8 +147,8 @@ struct AttentionArgs {
   const float* sinks = nullptr;  // (H): a score for each head that takes part in the softmax and has no value; or null
 };
 // Softmax attention, grouped (query head h reads kv head h / (H / K)), in float32; a query that sees nothing gives 0.
-// q: (B, L, H, D); keys: (B, K, C, D); values: (B, K, C, value_dim); out: (B, L, H, value_dim).
-void attention(const float* q, const void* keys, const void* values, const AttentionArgs& args, float* out);
+// Several texts are shared out over the threads together; the result of each is what it would be alone.
+void attention(std::span<const AttentionArgs> texts);
 
 // out[i] = (x[i] - mean(x[i])) / sqrt(variance(x[i]) + eps) * weight + bias. x, out: (n, size); weight, bias: (size) or
 // null.

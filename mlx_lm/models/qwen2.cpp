@@ -61,7 +61,7 @@ class Qwen2Model {
   // tokens (B, L) -> (B, L, E)
   mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const {
     auto h = embed_tokens_(tokens);
-    for (size_t i = 0; i < layers_.size(); ++i) h = layers_[i](h, *caches[i]);
+    for (size_t i = 0; i < layers_.size(); ++i) h = layers_[i](h, kv(*caches[i]));
     return norm_(h);
   }
 

@@ -10,9 +10,9 @@ mx::array merge_heads(const mx::array& x) { return mx::reshape(x, {x.shape(0), x
 
 mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v, const Rope& rope, cache::KVCache& cache,
                  float scale, int window) {
-  const int offset = cache.offset();
-  auto seen = cache.update(rope(k, offset), v, window);
-  return ops::attention(rope(q, offset), seen.keys, seen.values, seen.span, scale);
+  const auto runs = cache.runs(k.shape(1));
+  const auto seen = cache.update(rope(k, runs), v, window);
+  return ops::attention(rope(q, runs), seen, scale);
 }
 
 }  // namespace mlx_lm::nn

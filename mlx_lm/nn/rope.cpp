@@ -163,13 +163,23 @@ void Rope::apply(const Options& o, const ConfigReader& c, ops::Rope::Options& ro
   }
 }
 
-mx::array Rope::operator()(const mx::array& x, int offset) const {
-  if (dynamic_factor_ == 0) return ops::rope(x, *rope_, offset);
-  auto options = rope_->options();
-  const double length = std::max(x.shape(1) + offset, max_position_embeddings_);
-  const double growth = dynamic_factor_ * length / max_position_embeddings_ - (dynamic_factor_ - 1);
-  options.base = float(options.base * std::pow(growth, options.dims / (options.dims - 2.0)));
-  return ops::rope(x, ops::Rope(std::move(options)), offset);
+mx::array Rope::operator()(const mx::array& x, const ops::Runs& runs) const {
+  if (dynamic_factor_ == 0) return ops::rope(x, *rope_, runs);
+  // The longer a text is, the larger is its base: a table for each run.
+  std::vector<mx::array> parts;
+  int begin = 0;
+  for (const auto& run : runs) {
+    auto options = rope_->options();
+    const double length = std::max(run.tokens + run.position, max_position_embeddings_);
+    const double growth = dynamic_factor_ * length / max_position_embeddings_ - (dynamic_factor_ - 1);
+    options.base = float(options.base * std::pow(growth, options.dims / (options.dims - 2.0)));
+    auto stop = x.shape();
+    stop[1] = begin + run.tokens;
+    const auto part = runs.size() == 1 ? x : mx::slice(x, {0, begin, 0, 0}, stop);
+    parts.push_back(ops::rope(part, ops::Rope(std::move(options)), run.position));
+    begin += run.tokens;
+  }
+  return parts.size() == 1 ? parts[0] : mx::concatenate(std::move(parts), 1);
 }
 
 }  // namespace mlx_lm::nn

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "mlx_lm/base/config_reader.h"
-#include "mlx_lm/ops/ops.h"
+#include "mlx_lm/ops/attention.h"
 
 namespace mlx_lm::nn {
 namespace mx = mlx::core;
@@ -24,8 +24,10 @@ class Rope {
   // UnsupportedModel for an unknown type.
   Rope(const Options& options, const std::optional<ConfigReader>& scaling);
 
-  // x (B, L, H, D) whose first row stands at position `offset`.
-  mx::array operator()(const mx::array& x, int offset) const;
+  // Rotates the tokens of each run to their positions. Shapes: x (B, L, H, D) -> the same.
+  mx::array operator()(const mx::array& x, const ops::Runs& runs) const;
+  // The same for one run: x's first row stands at position `offset`.
+  mx::array operator()(const mx::array& x, int offset) const { return (*this)(x, ops::Runs{{x.shape(1), offset}}); }
 
  private:
   void apply(const Options& options, const ConfigReader& scaling, ops::Rope::Options& rope);

@@ -1,237 +1,137 @@
 #include "mlx_lm/ops/ops.h"
 
 #include <cmath>
-#include <cstring>
 
+#include "mlx_lm/kernels/kernels.h"
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
-#include "mlx_lm/ops/matrix_form.h"
 
 namespace mlx_lm::ops {
 namespace {
 
-std::vector<float> rates_of(const Rope::Options& o) {
-  std::vector<float> rates(o.dims / 2);
-  for (int i = 0; i < o.dims / 2; ++i) {
-    const double freq = o.freqs.empty() ? std::pow(double(o.base), 2.0 * i / o.dims) : double(o.freqs[i]);
-    rates[i] = float(o.scale / freq);
-  }
-  return rates;
-}
-
-}  // namespace
-
-namespace {
-
-struct RopeWork {
-  static constexpr const char* kName = "RoPE";
-  kernels::RopeArgs args;
-  std::shared_ptr<const void> table;  // of args.rates
-
-  size_t size() const { return size_t(args.batch) * args.length * args.heads * args.head_dim; }
+// Input: x.
+struct PlainRMSNorm {
+  static constexpr const char* kName = "RMSNorm";
+  float eps;
 
   auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
     allocate(outputs[0]);
-    return [work = *this, x = inputs[0].data<float>(), out = outputs[0].data<float>()] {
-      kernels::rope(x, work.args, out);
-    };
+    const int size = outputs[0].shape(-1);
+    return [eps = eps, size, n = int(inputs[0].size() / size), x = inputs[0].data<float>(),
+            out = outputs[0].data<float>()] { kernels::rms_norm(x, nullptr, n, size, eps, out); };
   }
 };
 
-// Rows that a later step reads: as they are, or rotated first, into memory that lasts as long as this.
-class RotatedRows {
- public:
-  RotatedRows(const float* x, const std::optional<RopeWork>& rope) : rows_(x) {
-    if (!rope) return;
-    thread_local std::vector<float> memory;
-    if (memory.size() < rope->size()) memory.resize(rope->size());
-    kernels::rope(x, rope->args, memory.data());
-    rows_ = memory.data();
-  }
-  const float* get() const { return rows_; }
-
- private:
-  const float* rows_;
-};
-
-// x, or what it is rotated from and how, if that has not been computed yet.
-mx::array before_rope(const mx::array& x, std::optional<RopeWork>& rope) {
-  if (const auto* work = pending<RopeWork>(x)) {
-    rope = *work;
-    return x.inputs()[0];
-  }
-  return as_float32(unshaped(x));
-}
-
-}  // namespace
-
-Rope::Rope(Options options) {
-  auto rates = rates_of(options);
-  table_ = std::make_shared<const Table>(Table{std::move(options), std::move(rates)});
-}
-
-mx::array rope(const mx::array& x, const Rope& rope, int offset) {
-  const auto& o = rope.options();
-  if (backend() == Backend::mlx) {
-    auto heads_first = mx::swapaxes(x, 1, 2);
-    if (o.magnitude != 1) {
-      auto rotating = mx::arange(x.shape(3)) < mx::array(o.dims);
-      heads_first = heads_first * mx::astype(mx::where(rotating, mx::array(o.magnitude), mx::array(1.f)), x.dtype());
-    }
-    auto base = o.freqs.empty() ? std::optional(o.base) : std::nullopt;
-    auto freqs = o.freqs.empty() ? std::nullopt : std::optional(mx::array(o.freqs.begin(), {o.dims / 2}, mx::float32));
-    return mx::swapaxes(mx::fast::rope(heads_first, o.dims, o.traditional, base, o.scale, offset, freqs), 1, 2);
-  }
-  const kernels::RopeArgs args{.batch = x.shape(0),
-                               .length = x.shape(1),
-                               .heads = x.shape(2),
-                               .head_dim = x.shape(3),
-                               .dims = o.dims,
-                               .traditional = o.traditional,
-                               .rates = rope.rates().data(),
-                               .magnitude = o.magnitude,
-                               .offset = offset};
-  return cpu_step(x.shape(), {as_float32(unshaped(x))}, RopeWork{args, rope.table_});
-}
-
-namespace {
-
-// Inputs: the buffers (B, K, C, D) of keys and values, new keys and new values. Outputs: the buffers.
-struct WriteRows {
-  static constexpr const char* kName = "WriteRows";
-  int batch, length, heads, key_dim, value_dim;
-  int position;
-  std::optional<RopeWork> rope;  // of the new keys
-
-  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
-    for (int i : {0, 1}) outputs[i].copy_shared_buffer(inputs[i]);
-    return [w = *this, capacity = inputs[0].shape(2), key_type = kernel_type(inputs[0].dtype()),
-            value_type = kernel_type(inputs[1].dtype()), k = inputs[2].data<float>(), v = inputs[3].data<float>(),
-            keys = outputs[0].data<void>(), values = outputs[1].data<void>()] {
-      const RotatedRows rotated(k, w.rope);
-      kernels::write_rows(rotated.get(), w.batch, w.length, w.heads, w.key_dim, keys, key_type, capacity, w.position);
-      kernels::write_rows(v, w.batch, w.length, w.heads, w.value_dim, values, value_type, capacity, w.position);
-    };
-  }
-};
-
-// Inputs: q, keys, values; the sinks, if there are any.
-struct Attention {
-  static constexpr const char* kName = "Attention";
-  kernels::AttentionArgs args;
-  std::optional<RopeWork> rope;  // of q
+// Inputs: x; the weight and the bias, if there are any.
+struct LayerNorm {
+  static constexpr const char* kName = "LayerNorm";
+  float eps;
+  bool weighted, biased;
 
   auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
     allocate(outputs[0]);
-    auto work = *this;
-    if (inputs.size() > 3) work.args.sinks = inputs[3].data<float>();
-    return [w = std::move(work), q = inputs[0].data<float>(), k = inputs[1].data<void>(), v = inputs[2].data<void>(),
-            out = outputs[0].data<float>()] { kernels::attention(RotatedRows(q, w.rope).get(), k, v, w.args, out); };
+    const int size = outputs[0].shape(-1);
+    return
+        [eps = eps, size, n = int(inputs[0].size() / size), x = inputs[0].data<float>(),
+         weight = weighted ? inputs[1].data<float>() : nullptr, bias = biased ? inputs.back().data<float>() : nullptr,
+         out = outputs[0].data<float>()] { kernels::layer_norm(x, weight, bias, n, size, eps, out); };
   }
 };
 
+// Inputs: gate; up, if there is one.
+struct GELU {
+  static constexpr const char* kName = "GELU";
+  kernels::Gelu kind;
+
+  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
+    allocate(outputs[0]);
+    return [kind = kind, n = inputs[0].size(), gate = inputs[0].data<float>(),
+            up = inputs.size() > 1 ? inputs[1].data<float>() : nullptr,
+            out = outputs[0].data<float>()] { kernels::geglu(gate, up, n, kind, out); };
+  }
+};
+
+// Input: x.
+struct Argmax {
+  static constexpr const char* kName = "Argmax";
+
+  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
+    allocate(outputs[0]);
+    const int n = outputs[0].size();
+    return [n, size = int(inputs[0].size() / size_t(n)), x = inputs[0].data<float>(),
+            out = outputs[0].data<uint32_t>()] { kernels::argmax(x, n, size, out); };
+  }
+};
+
+// Input: x. Outputs: values, places.
+struct TopK {
+  static constexpr const char* kName = "TopK";
+  int k, size;
+
+  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
+    for (auto& output : outputs) allocate(output);
+    return [k = k, size = size, n = int(inputs[0].size() / size_t(size)), x = inputs[0].data<float>(),
+            values = outputs[0].data<float>(),
+            places = outputs[1].data<uint32_t>()] { kernels::top_k(x, n, size, k, values, places); };
+  }
+};
+
+kernels::Gelu kernel_gelu(Gelu kind) { return kind == Gelu::erf ? kernels::Gelu::erf : kernels::Gelu::tanh; }
+
+mx::array mlx_gelu(const mx::array& x, Gelu kind) {
+  const auto number = [&](double value) { return mx::array(float(value), x.dtype()); };
+  const auto share = kind == Gelu::erf ? mx::erf(x * number(std::sqrt(0.5)))
+                                       : mx::tanh(number(std::sqrt(2 / M_PI)) * (x + number(0.044715) * x * x * x));
+  return number(0.5) * x * (number(1) + share);
+}
+
+mx::array plain(const mx::array& x) { return as_float32(unshaped(x)); }
+
 }  // namespace
 
-std::pair<mx::array, mx::array> write_rows(const mx::array& keys, const mx::array& values, const mx::array& new_keys,
-                                           const mx::array& new_values, int position) {
+mx::array rms_norm(const mx::array& x, float eps) {
+  if (backend() == Backend::mlx) return mx::fast::rms_norm(x, std::nullopt, eps);
+  return cpu_step(x.shape(), {plain(x)}, PlainRMSNorm{eps});
+}
+
+mx::array layer_norm(const mx::array& x, const std::optional<mx::array>& weight, const std::optional<mx::array>& bias,
+                     float eps) {
+  if (backend() == Backend::mlx) return mx::fast::layer_norm(x, weight, bias, eps);
+  std::vector<mx::array> inputs{plain(x)};
+  if (weight) inputs.push_back(as_float32(*weight));
+  if (bias) inputs.push_back(as_float32(*bias));
+  return cpu_step(x.shape(), std::move(inputs), LayerNorm{eps, weight.has_value(), bias.has_value()});
+}
+
+mx::array gelu(const mx::array& x, Gelu kind) {
+  if (backend() == Backend::mlx) return mlx_gelu(x, kind);
+  return cpu_step(x.shape(), {plain(x)}, GELU{kernel_gelu(kind)});
+}
+
+mx::array geglu(const mx::array& gate, const mx::array& up, Gelu kind) {
+  if (backend() == Backend::mlx) return mlx_gelu(gate, kind) * up;
+  return cpu_step(gate.shape(), {plain(gate), plain(up)}, GELU{kernel_gelu(kind)});
+}
+
+mx::array argmax(const mx::array& x) {
+  if (backend() == Backend::mlx) return mx::argmax(x, -1);
+  auto shape = x.shape();
+  shape.pop_back();
+  return cpu_step({std::move(shape)}, {mx::uint32}, {plain(x)}, Argmax{})[0];
+}
+
+std::pair<mx::array, mx::array> top_k(const mx::array& x, int k) {
+  auto shape = x.shape();
+  const int size = shape.back();
+  shape.back() = k;
   if (backend() == Backend::mlx) {
-    auto write = [&](const mx::array& buffer, const mx::array& rows) {
-      auto heads_first = mx::astype(mx::swapaxes(rows, 1, 2), buffer.dtype());
-      mx::Shape stop = buffer.shape();
-      stop[2] = position + rows.shape(1);
-      return mx::slice_update(buffer, heads_first, {0, 0, position, 0}, stop);
-    };
-    return {write(keys, new_keys), write(values, new_values)};
+    auto places = mx::slice(mx::argpartition(mx::negative(x), k - 1, -1), mx::Shape(x.ndim(), 0), shape);
+    const auto order = mx::argsort(mx::negative(mx::take_along_axis(x, places, -1)), -1);
+    places = mx::take_along_axis(places, order, -1);
+    return {mx::take_along_axis(x, places, -1), places};
   }
-  const auto& rows = new_keys.shape();  // (B, L, K, D)
-  WriteRows work{.batch = rows[0],
-                 .length = rows[1],
-                 .heads = rows[2],
-                 .key_dim = rows[3],
-                 .value_dim = new_values.shape(3),
-                 .position = position,
-                 .rope = {}};
-  auto fresh_keys = before_rope(new_keys, work.rope);
-  auto written = cpu_step({keys.shape(), values.shape()}, {keys.dtype(), values.dtype()},
-                          {keys, values, std::move(fresh_keys), as_float32(unshaped(new_values))}, std::move(work));
-  return {written[0], written[1]};
-}
-
-namespace {
-
-// true where query l may see row j. Shapes: (L, length).
-mx::array visible(int queries, const Span& span) {
-  auto rows = mx::arange(span.length);
-  auto positions = mx::expand_dims(mx::arange(span.start, span.start + queries), 1);
-  auto mask = mx::less_equal(rows, positions);
-  return span.window > 0 ? mx::logical_and(mask, mx::greater(rows, positions - span.window)) : mask;
-}
-
-// Soft-capped scores, which MLX's own attention does not know.
-mx::array capped_attention(const mx::array& q, const mx::array& keys, const mx::array& values, const mx::array& mask,
-                           float scale, const AttentionOptions& o) {
-  const int batch = q.shape(0), heads = q.shape(1), queries = q.shape(2), kv_heads = keys.shape(1);
-  auto grouped = mx::reshape(q * mx::array(scale, q.dtype()), {batch, kv_heads, heads / kv_heads, queries, -1});
-  auto scores = mx::matmul(grouped, mx::swapaxes(mx::expand_dims(keys, 2), -1, -2));
-  const mx::array cap(o.softcap, q.dtype());
-  scores = mx::where(mask, mx::tanh(scores / cap) * cap, mx::array(-INFINITY, q.dtype()));
-  if (o.sinks) {
-    auto sinks = mx::reshape(mx::astype(*o.sinks, q.dtype()), {1, kv_heads, heads / kv_heads, 1, 1});
-    scores = mx::concatenate({mx::broadcast_to(sinks, {batch, kv_heads, heads / kv_heads, queries, 1}), scores}, -1);
-  }
-  auto weights = mx::softmax(scores, -1, /*precise=*/true);
-  if (o.sinks) {
-    weights = mx::slice(weights, {0, 0, 0, 0, 1}, {batch, kv_heads, heads / kv_heads, queries, weights.shape(-1)});
-  }
-  return mx::reshape(mx::matmul(weights, mx::expand_dims(values, 2)), {batch, heads, queries, values.shape(3)});
-}
-
-mx::array mlx_attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span,
-                        float scale, const AttentionOptions& o) {
-  auto in_use = [&](const mx::array& buffer) {
-    auto stop = buffer.shape();
-    stop[2] = span.length;
-    return mx::astype(mx::slice(buffer, {0, 0, 0, 0}, stop), q.dtype());
-  };
-  auto heads_first = mx::swapaxes(q, 1, 2);
-  const int queries = q.shape(1);
-  if (o.softcap != 0) {
-    auto out = capped_attention(heads_first, in_use(keys), in_use(values), visible(queries, span), scale, o);
-    return mx::swapaxes(out, 1, 2);
-  }
-  const bool plain = span.window == 0 && span.start + queries == span.length;
-  const std::string mode = plain ? (queries > 1 ? "causal" : "") : "array";
-  auto mask = plain ? std::nullopt : std::optional(visible(queries, span));
-  auto sinks = o.sinks ? std::optional(mx::astype(*o.sinks, q.dtype())) : std::nullopt;
-  auto out =
-      mx::fast::scaled_dot_product_attention(heads_first, in_use(keys), in_use(values), scale, mode, mask, sinks);
-  return mx::swapaxes(out, 1, 2);
-}
-
-}  // namespace
-
-mx::array attention(const mx::array& q, const mx::array& keys, const mx::array& values, const Span& span, float scale,
-                    const AttentionOptions& options) {
-  if (backend() == Backend::mlx) return mlx_attention(q, keys, values, span, scale, options);
-  Attention work{.args = {.batch = q.shape(0),
-                          .queries = q.shape(1),
-                          .heads = q.shape(2),
-                          .kv_heads = keys.shape(1),
-                          .head_dim = q.shape(3),
-                          .capacity = keys.shape(2),
-                          .length = span.length,
-                          .start = span.start,
-                          .window = span.window,
-                          .scale = scale,
-                          .type = kernel_type(keys.dtype()),
-                          .value_dim = values.shape(3),
-                          .softcap = options.softcap},
-                 .rope = {}};
-  auto shape = q.shape();
-  shape.back() = values.shape(3);
-  std::vector<mx::array> inputs{before_rope(q, work.rope), keys, values};
-  if (options.sinks) inputs.push_back(as_float32(*options.sinks));
-  return cpu_step(std::move(shape), std::move(inputs), std::move(work));
+  const auto found = cpu_step({shape, shape}, {mx::float32, mx::uint32}, {plain(x)}, TopK{k, size});
+  return {found[0], found[1]};
 }
 
 }  // namespace mlx_lm::ops

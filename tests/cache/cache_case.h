@@ -19,17 +19,17 @@ inline float stored(int number, int batch, int head, int i) {
 }
 
 // Keys of the tokens [first, first + n). Shapes: (B, n, K, D).
-inline mx::array numbered(int first, int n) {
+inline mx::array numbered(int first, int n, int batch = kBatch) {
   std::vector<float> data;
-  for (int b = 0; b < kBatch; ++b)
+  for (int b = 0; b < batch; ++b)
     for (int l = 0; l < n; ++l)
       for (int h = 0; h < kHeads; ++h)
         for (int i = 0; i < kHeadDim; ++i) data.push_back(stored(first + l, b, h, i));
-  return mx::array(data.data(), {kBatch, n, kHeads, kHeadDim}, mx::float32);
+  return mx::array(data.data(), {batch, n, kHeads, kHeadDim}, mx::float32);
 }
 
 // The numbers of the tokens that query l of the step may see; checks every place of their keys and values.
-inline std::set<int> seen(const KVView& view, int l) {
+inline std::set<int> seen(const ops::KVSegment& view, int l, int batch = kBatch) {
   auto keys = mx::contiguous(view.keys), values = mx::contiguous(view.values);
   mx::eval(keys, values);
   const int capacity = keys.shape(2);
@@ -40,7 +40,7 @@ inline std::set<int> seen(const KVView& view, int l) {
     if (view.span.window > 0 && row <= view.span.start + l - view.span.window) continue;
     const int number = int(keys.data<float>()[size_t(row) * kHeadDim] / 64);
     EXPECT_TRUE(numbers.insert(number).second) << "token " << number << " twice";
-    for (int b = 0; b < kBatch; ++b)
+    for (int b = 0; b < batch; ++b)
       for (int h = 0; h < kHeads; ++h)
         for (int i = 0; i < kHeadDim; ++i) {
           const size_t at = ((size_t(b) * kHeads + h) * capacity + row) * kHeadDim + i;
@@ -54,17 +54,17 @@ inline std::set<int> seen(const KVView& view, int l) {
 // Feeds numbered tokens to a cache.
 class Feeder {
  public:
-  explicit Feeder(KVCache& cache, int window = 0) : cache_(cache), window_(window) {}
-  KVView add(int n) {
+  explicit Feeder(KVCache& cache, int window = 0) : cache_(cache), window_(window), next_(cache.offset() + 1) {}
+  ops::KVSegment add(int n) {
     auto keys = numbered(next_, n);
     next_ += n;
-    return cache_.update(keys, mx::negative(keys), window_);
+    return cache_.update(keys, mx::negative(keys), window_).at(0);
   }
 
  private:
   KVCache& cache_;
   int window_;
-  int next_ = 1;
+  int next_;
 };
 
 inline std::set<int> range(int from, int to) {

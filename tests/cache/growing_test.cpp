@@ -71,7 +71,7 @@ TEST(GrowingKVCache, stores_the_models_type) {
     ops::set_backend(backend);
     GrowingKVCache cache(mx::bfloat16);
     auto x = mx::full({1, 2, 1, 4}, 1.00390625f, mx::float32);  // 1 + 2^-8, between two bfloat16
-    const auto view = cache.update(x, x, 0);
+    const auto view = cache.update(x, x, 0).at(0);
     EXPECT_EQ(view.keys.dtype(), wanted);
     auto stored = mx::astype(view.keys, mx::float32);
     stored.eval();
@@ -81,7 +81,7 @@ TEST(GrowingKVCache, stores_the_models_type) {
   // On a GPU the arrays come in the model's type already, and stay in it.
   GrowingKVCache cache(mx::bfloat16);
   auto x = mx::ones({1, 2, 1, 4}, mx::float16);
-  EXPECT_EQ(cache.update(x, x, 0).keys.dtype(), mx::float16);
+  EXPECT_EQ(cache.update(x, x, 0).at(0).keys.dtype(), mx::float16);
   ops::set_backend(ops::Backend::kernels);
 }
 
@@ -97,6 +97,23 @@ TEST(GrowingKVCache, writes_in_place) {
     keys.eval();
     EXPECT_EQ(keys.data<void>(), memory);
   }
+}
+
+TEST(GrowingKVCache, a_copy_goes_on_by_itself) {
+  GrowingKVCache cache(mx::float32);
+  EXPECT_EQ(cache.copy()->offset(), 0);
+  Feeder feeder(cache);
+  feeder.add(10);
+  const auto copied = cache.copy();
+  feeder.add(2);
+  auto& copy = dynamic_cast<GrowingKVCache&>(*copied);
+  EXPECT_EQ(copy.offset(), 10);
+  Feeder other(copy);
+  copy.trim(3);
+  auto wanted = range(1, 7);
+  wanted.insert(11);
+  EXPECT_EQ(seen(other.add(1), 0), wanted);
+  EXPECT_EQ(seen(feeder.add(1), 0), range(1, 13));
 }
 
 }  // namespace

@@ -25,9 +25,16 @@ struct Case {
 
   size_t results() const { return q.size() / args.head_dim * value_dim; }
 
+  AttentionArgs on(float* out) const {
+    auto text = args;
+    text.q = q.data(), text.keys = keys.data(), text.values = values.data(), text.out = out;
+    return text;
+  }
+
   std::vector<float> run() const {
     std::vector<float> out(results(), NAN);
-    attention(q.data(), keys.data(), values.data(), args, out.data());
+    const auto text = on(out.data());
+    attention({&text, 1});
     return out;
   }
 
@@ -216,6 +223,22 @@ TEST(Attention, NeighboursDoNotMatter) {
       }
     });
   }
+}
+
+// The same for texts of different lengths.
+TEST(Attention, TextsTogetherAndAlone) {
+  std::vector<Case> cases;
+  for (const auto& [queries, length] : {std::pair(1, 700), {1, 3}, {20, 300}, {1, 64}, {3, 2000}, {70, 70}}) {
+    cases.emplace_back(shape(queries, 6, 2, 64, length));
+  }
+  under_every_set([&] {
+    std::vector<std::vector<float>> out;
+    std::vector<AttentionArgs> texts;
+    for (const auto& c : cases) out.emplace_back(c.results(), NAN);
+    for (size_t i = 0; i < cases.size(); ++i) texts.push_back(cases[i].on(out[i].data()));
+    attention(texts);
+    for (size_t i = 0; i < cases.size(); ++i) EXPECT_EQ(out[i], cases[i].run()) << i;
+  });
 }
 
 }  // namespace

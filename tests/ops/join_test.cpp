@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "mlx_lm/ops/attention.h"
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/ops.h"
 #include "mlx_lm/ops/products.h"
