@@ -212,14 +212,14 @@ BENCHMARK(dense_product)
 void attention(benchmark::State& state) {
   const int queries = state.range(0), length = state.range(1);
   kernels::AttentionArgs args{.queries = queries,
-                                    .heads = 9,
-                                    .kv_heads = 3,
-                                    .head_dim = 64,
-                                    .capacity = length,
-                                    .length = length,
-                                    .start = length - queries,
-                                    .scale = 0.125f,
-                                    .type = Type::f16};
+                              .heads = 9,
+                              .kv_heads = 3,
+                              .head_dim = 64,
+                              .capacity = length,
+                              .length = length,
+                              .start = length - queries,
+                              .scale = 0.125f,
+                              .type = Type::f16};
   const std::vector<std::vector<uint16_t>> caches(2 * state.range(2),
                                                   std::vector<uint16_t>(3 * 64 * static_cast<size_t>(length), 0x2000));
   size_t layer = 0;
