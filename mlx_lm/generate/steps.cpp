@@ -14,12 +14,14 @@ void join(cache::KVCaches& caches, std::vector<mx::array*> arrays) {
   ops::join(arrays);
 }
 
-void eval_state(const cache::KVCaches& caches) {
+std::vector<mx::array> state(const cache::KVCaches& caches) {
   std::vector<mx::array> state;
   for (const auto& cache : caches) {
     for (auto& array : cache->state()) state.push_back(std::move(array));
   }
-  mx::eval(std::move(state));
+  return state;
 }
+
+void eval_state(const cache::KVCaches& caches) { mx::eval(state(caches)); }
 
 }  // namespace mlx_lm

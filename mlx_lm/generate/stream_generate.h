@@ -7,16 +7,11 @@
 #include <variant>
 #include <vector>
 
+#include "mlx_lm/generate/finish_reason.h"
 #include "mlx_lm/generate/generate_step.h"
 #include "mlx_lm/text/tokenizer_wrapper.h"
 
 namespace mlx_lm {
-
-enum class FinishReason {
-  stop,       // an end token came
-  length,     // max_tokens are made
-  cancelled,  // StepOptions::stop
-};
 
 // One piece of the answer and the figures so far. Names are mlx-lm's.
 struct GenerationResponse {

@@ -1,0 +1,271 @@
+#include "mlx_lm/generate/batch_generator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <iterator>
+#include <utility>
+
+#include "mlx_lm/base/error.h"
+#include "mlx_lm/cache/batch.h"
+#include "mlx_lm/generate/steps.h"
+#include "mlx_lm/ops/ops.h"
+
+namespace mlx_lm {
+namespace {
+
+// Steps after which MLX's pool of freed buffers is emptied: their sizes change as the caches grow.
+constexpr int kClearCacheEvery = 256;
+
+using Clock = std::chrono::steady_clock;
+
+double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
+
+// Row i of x (n, ...): (1, ...).
+mx::array row(const mx::array& x, int i) {
+  mx::Shape start(x.ndim(), 0), stop = x.shape();
+  start[0] = i;
+  stop[0] = i + 1;
+  return mx::slice(x, start, stop);
+}
+
+}  // namespace
+
+struct BatchGenerator::Sequence {
+  int uid;
+  std::vector<int> prompt;
+  SequenceOptions options;
+  cache::KVCaches caches;
+  int processed = 0;  // tokens of the prompt that are in the caches
+  int started = 0;    // tokens that were asked for: the newest may be under way
+  int made = 0;       // tokens handed out
+  bool ended = false;
+
+  // Whether a step after those that were started makes a token or is wanted in the caches.
+  bool goes_on() const {
+    if (ended) return false;
+    return options.max_tokens < 0 || started < options.max_tokens + (options.return_cache ? 1 : 0);
+  }
+};
+
+// A token of each text, under way.
+struct BatchGenerator::Step {
+  Sequences sequences;
+  mx::array tokens;    // (B)
+  mx::array logprobs;  // (B, V)
+  std::vector<mx::array> caches;
+
+  // MLX frees the memory of a dropped array at once, though its thread is yet to write it: what a step writes is held
+  // until it is done, also the caches of a text that was removed. Its failure is nobody's.
+  ~Step() {
+    try {
+      tokens.wait();
+    } catch (...) {
+    }
+  }
+};
+
+void BatchOptions::validate() const {
+  const auto check = [](const char* name, int value, int least) {
+    if (value < least) fail<RequestError>("[generate] {}: expected at least {}, found {}", name, least, value);
+  };
+  check("completion-batch-size", completion_batch_size, 1);
+  check("prefill-batch-size", prefill_batch_size, 1);
+  check("prefill-step-size", prefill_step_size, 1);
+  check("max-kv-size", max_kv_size, 0);
+}
+
+BatchGenerator::BatchGenerator(const models::LanguageModel& model, const BatchOptions& options)
+    : model_(model), options_(options) {
+  options_.validate();
+}
+
+BatchGenerator::~BatchGenerator() = default;
+
+int BatchGenerator::insert(std::vector<int> prompt, SequenceOptions options) {
+  if (prompt.empty()) fail<RequestError>("[generate] prompt: expected at least one token, found none");
+  for (int id : prompt) {
+    if (id < 0 || id >= model_.vocab_size()) {
+      fail<RequestError>("[generate] prompt: expected tokens below the model's {}, found {}", model_.vocab_size(), id);
+    }
+  }
+  if (options.max_tokens < 1 && options.max_tokens != -1) {
+    fail<RequestError>("[generate] max-tokens: expected 1 or more, or -1 for no limit, found {}", options.max_tokens);
+  }
+  auto caches =
+      options.prompt_cache.empty() ? model_.make_cache(options_.max_kv_size) : std::move(options.prompt_cache);
+  if (int(caches.size()) != model_.num_layers()) {
+    fail<RequestError>("[generate] prompt_cache: expected {} layers, found {}", model_.num_layers(), caches.size());
+  }
+  const int uid = next_uid_++;
+  waiting_.push_back(
+      std::make_shared<Sequence>(Sequence{uid, std::move(prompt), std::move(options), std::move(caches)}));
+  return uid;
+}
+
+cache::KVCaches BatchGenerator::remove(int uid) {
+  cache::KVCaches caches;
+  const auto take = [&](auto& sequences) {
+    const auto found = std::find_if(sequences.begin(), sequences.end(), [&](const auto& s) { return s->uid == uid; });
+    if (found == sequences.end()) return;
+    (*found)->ended = true;  // a step may be under way for it
+    caches = std::move((*found)->caches);
+    sequences.erase(found);
+  };
+  take(waiting_);
+  take(prefilling_);
+  take(running_);
+  return caches;
+}
+
+size_t BatchGenerator::cache_nbytes() const {
+  size_t sum = 0;
+  for (const auto* sequences : {&prefilling_, &running_}) {
+    for (const auto& sequence : *sequences) sum += cache::nbytes(sequence->caches);
+  }
+  for (const auto& sequence : waiting_) sum += cache::nbytes(sequence->caches);
+  return sum;
+}
+
+void BatchGenerator::admit() {
+  while (!waiting_.empty() && int(prefilling_.size()) < options_.prefill_batch_size &&
+         int(prefilling_.size() + running_.size()) < options_.completion_batch_size) {
+    prefilling_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+// The next pieces of the prompts, in the order in which they came, as many as make a step. Where a prompt is cut does
+// not depend on the others, and neither do the bits of its result. Prompts of which one token is left join the running
+// texts: the step with that token makes their first.
+void BatchGenerator::prefill() {
+  progress_.clear();
+  std::vector<int> tokens;
+  std::vector<cache::BatchMember> members;
+  for (const auto& sequence : prefilling_) {
+    const int left = int(sequence->prompt.size()) - 1 - sequence->processed;
+    const int n = std::min(left, options_.prefill_step_size);
+    if (n == 0) continue;
+    if (int(tokens.size()) + n > options_.prefill_step_size) break;
+    const auto begin = sequence->prompt.begin() + sequence->processed;
+    tokens.insert(tokens.end(), begin, begin + n);
+    members.push_back({&sequence->caches, n});
+    sequence->processed += n;
+    stats_.prompt_tokens += n;
+    progress_.push_back({sequence->uid, sequence->processed, int(sequence->prompt.size())});
+  }
+  if (!members.empty()) {
+    auto caches = cache::batched(members);
+    // The logits are never asked for, so neither the output layer nor the last layer's MLP is computed.
+    model_(mx::array(tokens.data(), {1, int(tokens.size())}, mx::int32), caches);
+    join(caches);
+    eval_state(caches);
+    mx::clear_cache();
+  }
+  const auto ready = std::stable_partition(prefilling_.begin(), prefilling_.end(),
+                                           [](const auto& s) { return s->processed + 1 < int(s->prompt.size()); });
+  std::move(ready, prefilling_.end(), std::back_inserter(running_));
+  prefilling_.erase(ready, prefilling_.end());
+}
+
+// The step after the one under way, whose tokens it takes without waiting for them.
+std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
+  Sequences sequences;
+  std::vector<cache::BatchMember> members;
+  std::vector<int> continued;  // rows of the step under way
+  std::vector<int> fresh;      // last tokens of prompts
+  // Those of the step under way come first and in its order, since running_ only ever grows at its end.
+  for (const auto& sequence : running_) {
+    if (!sequence->goes_on()) continue;
+    if (sequence->started > 0) {
+      const auto& rows = under_way_->sequences;
+      continued.push_back(int(std::find(rows.begin(), rows.end(), sequence) - rows.begin()));
+    } else {
+      fresh.push_back(sequence->prompt.back());
+      stats_.prompt_tokens += 1;
+    }
+    sequences.push_back(sequence);
+    members.push_back({&sequence->caches, 1});
+  }
+  if (sequences.empty()) return nullptr;
+
+  const int n = int(sequences.size());
+  std::vector<mx::array> inputs;
+  if (!continued.empty()) {
+    const auto& before = under_way_->tokens;
+    const bool all = continued.size() == under_way_->sequences.size();
+    const auto kept = all ? before : mx::take(before, mx::array(continued.data(), {int(continued.size())}), 0);
+    inputs.push_back(mx::astype(kept, mx::int32));
+  }
+  if (!fresh.empty()) inputs.emplace_back(fresh.data(), mx::Shape{int(fresh.size())}, mx::int32);
+  auto input = inputs.size() == 1 ? inputs[0] : mx::concatenate(inputs, 0);
+
+  auto caches = cache::batched(members);
+  auto logits = model_(mx::reshape(input, {1, n}), caches);  // (1, B, V)
+  const bool greedy =
+      std::none_of(sequences.begin(), sequences.end(), [](const auto& s) { return s->options.sampler; });
+  std::optional<mx::array> tokens;
+  if (greedy) {
+    tokens = ops::argmax(logits);
+    join(caches, {&logits, &*tokens});
+    tokens = mx::reshape(*tokens, {n});
+  } else {
+    join(caches, {&logits});
+  }
+  logits = mx::reshape(logits, {n, logits.shape(2)});
+  auto logprobs = mx::subtract(logits, mx::logsumexp(logits, -1, /* keepdims */ true));
+  if (!tokens) {
+    std::vector<mx::array> chosen;
+    for (int i = 0; i < n; ++i) {
+      const auto& sampler = sequences[i]->options.sampler;
+      const auto token = sampler ? sampler(row(logprobs, i)) : ops::argmax(row(logits, i));
+      chosen.push_back(mx::astype(mx::reshape(token, {1}), mx::uint32));
+    }
+    tokens = mx::concatenate(std::move(chosen), 0);
+  }
+  for (const auto& sequence : sequences) sequence->started += 1;
+  std::unique_ptr<Step> step(new Step{std::move(sequences), std::move(*tokens), std::move(logprobs), state(caches)});
+  mx::async_eval(step->tokens);
+  return step;
+}
+
+std::vector<BatchGenerator::Response> BatchGenerator::finish_step(Step& step) {
+  std::vector<Response> responses;
+  step.tokens.eval();
+  const auto* tokens = step.tokens.data<uint32_t>();
+  for (size_t i = 0; i < step.sequences.size(); ++i) {
+    auto& sequence = *step.sequences[i];
+    if (sequence.ended) continue;
+    const auto& o = sequence.options;
+    Response response{sequence.uid, int(tokens[i]), mx::reshape(row(step.logprobs, int(i)), {-1}), {}, {}};
+    sequence.made += 1;
+    if (o.stop_tokens.contains(response.token)) {
+      response.finish_reason = FinishReason::stop;
+    } else if (sequence.made == o.max_tokens) {
+      response.finish_reason = FinishReason::length;
+    }
+    if (response.finish_reason) {
+      sequence.ended = true;
+      if (o.return_cache) response.caches = std::move(sequence.caches);
+    }
+    responses.push_back(std::move(response));
+  }
+  std::erase_if(running_, [](const auto& s) { return s->ended; });
+  return responses;
+}
+
+std::vector<BatchGenerator::Response> BatchGenerator::next() {
+  const auto start = Clock::now();
+  admit();
+  prefill();
+  const auto prefilled = Clock::now();
+  auto next = start_step();
+  auto before = std::exchange(under_way_, std::move(next));
+  auto responses = before ? finish_step(*before) : std::vector<Response>{};
+  if (++steps_ % kClearCacheEvery == 0) mx::clear_cache();
+  if (!progress_.empty()) stats_.prompt_seconds += seconds(prefilled - start);
+  stats_.generation_seconds += seconds(Clock::now() - prefilled);
+  stats_.generation_tokens += int(responses.size());
+  return responses;
+}
+
+}  // namespace mlx_lm
