@@ -8,11 +8,15 @@
 #include <mlx/mlx.h>
 
 #include "mlx_lm/base/generator.h"
+#include "mlx_lm/generate/drafter.h"
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/sample/sampler.h"
 
 namespace mlx_lm {
 namespace mx = mlx::core;
+namespace sample {
+class Constraint;
+}
 
 struct StepOptions {
   int max_tokens = 256;                     // tokens to make; 0: only fill the cache; -1: no end
@@ -23,7 +27,10 @@ struct StepOptions {
   // Told (0, n) at the start, after each chunk, and (n, n) when the whole prompt is computed (so the first token is
   // there). n: tokens of the prompt.
   std::function<void(int processed, int total)> prompt_progress_callback;
-  std::stop_token stop;  // ends the generation before the next chunk or token
+  Drafter* drafter = nullptr;                // guesses tokens, which are checked several at a time; null: nobody
+  int num_draft_tokens = 8;                  // guessed at a time at most; as many as seem worth it
+  sample::Constraint* constraint = nullptr;  // what the text has to be, at its beginning; null: anything
+  std::stop_token stop;                      // ends the generation before the next chunk or token
 
   // Errors: RequestError that names the option.
   void validate() const;
@@ -31,7 +38,8 @@ struct StepOptions {
 
 struct Step {
   int token;
-  mx::array logprobs;  // (V), of every token that could have come; lazy
+  mx::array logprobs;       // (V), of every token that could have come; lazy
+  bool from_draft = false;  // guessed (or known) before it was computed
 };
 
 // Continues the prompt token by token. Computes one step ahead: when a token is handed out, the next is under way, so

@@ -1,5 +1,6 @@
 #include "mlx_lm/generate/steps.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -23,5 +24,21 @@ std::vector<mx::array> state(const cache::KVCaches& caches) {
 }
 
 void eval_state(const cache::KVCaches& caches) { mx::eval(state(caches)); }
+
+mx::array prefill(std::span<const int> tokens, const models::LanguageModel& model, cache::KVCaches& caches,
+                  int step_size, const std::function<bool(int)>& told) {
+  const int last = int(tokens.size()) - 1;
+  for (int processed = 0; processed < last;) {
+    const int n = std::min(step_size, last - processed);
+    // The logits are never asked for, so neither the output layer nor the last layer's MLP is computed.
+    model(mx::array(tokens.data() + processed, {1, n}, mx::int32), caches);
+    join(caches);
+    eval_state(caches);
+    mx::clear_cache();
+    processed += n;
+    if (told && !told(processed)) break;
+  }
+  return mx::array(tokens.data() + last, {1, 1}, mx::int32);
+}
 
 }  // namespace mlx_lm

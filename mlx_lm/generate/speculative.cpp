@@ -1,0 +1,200 @@
+#include "mlx_lm/generate/speculative.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "mlx_lm/base/error.h"
+#include "mlx_lm/generate/steps.h"
+#include "mlx_lm/ops/ops.h"
+#include "mlx_lm/sample/constraint.h"
+
+namespace mlx_lm {
+namespace {
+
+// What one more token costs in a step, as a part of a step of one: between 0.25 and 0.4 on two cores without VNNI,
+// where products of more than a few rows are bound by arithmetic; less on larger machines.
+constexpr double kTokenCost = 0.3;
+
+// The logits after each token of a step, and the likeliest tokens where nothing else chooses.
+struct Checked {
+  mx::array logits;                 // (m, V)
+  std::optional<mx::array> tokens;  // (m)
+};
+
+Checked check(const std::vector<int>& input, const models::LanguageModel& model, cache::KVCaches& caches, bool greedy) {
+  const int m = int(input.size());
+  auto logits = model(mx::array(input.data(), {1, m}, mx::int32), caches);  // (1, m, V)
+  std::optional<mx::array> tokens;
+  if (greedy) {
+    tokens = ops::argmax(logits);
+    join(caches, {&logits, &*tokens});
+    tokens = mx::reshape(*tokens, {m});
+  } else {
+    join(caches, {&logits});
+  }
+  return {mx::reshape(logits, {m, logits.shape(2)}), std::move(tokens)};
+}
+
+mx::array row(const mx::array& x, int i) { return mx::slice(x, {i, 0}, {i + 1, x.shape(1)}); }
+
+// Chooses the tokens of a text, one after the other.
+class Chooser {
+ public:
+  explicit Chooser(const StepOptions& o) : o_(o) {}
+
+  // Tokens that come next without being chosen, at most so many.
+  std::vector<int> fixed(int most) {
+    auto tokens = !way_.empty() ? way_ : o_.constraint ? o_.constraint->forced() : std::vector<int>{};
+    if (int(tokens.size()) > most) tokens.resize(most);
+    return tokens;
+  }
+  // One of them comes.
+  int take(int token) {
+    o_.constraint->commit(token);
+    if (!way_.empty()) way_.erase(way_.begin());
+    return token;
+  }
+
+  // The token after the text. logits: (1, V) there, replaced by those that it was chosen by. left: tokens that may
+  // follow it.
+  int choose(const std::vector<int>& text, mx::array& logits, int left) {
+    if (o_.constraint) logits = o_.constraint->apply(logits);
+    if (!o_.logits_processors.empty()) {
+      const mx::array history(text.data(), {int(text.size())}, mx::int32);
+      for (const auto& processor : o_.logits_processors) logits = processor(history, logits);
+    }
+    auto chosen = o_.sampler ? o_.sampler(logits) : ops::argmax(logits);
+    const int token = int(chosen.item<uint32_t>());
+    if (!o_.constraint) return token;
+    o_.constraint->commit(token);
+    if (can_end(left)) return token;
+    // Better another token than a text that is cut.
+    o_.constraint->rollback(1);
+    if (auto way = o_.constraint->ending(left + 1); way && !way->empty()) {
+      way_ = std::move(*way);
+      return take(way_.front());
+    }
+    o_.constraint->commit(token);
+    return token;
+  }
+
+ private:
+  // Whether a constrained text can still be ended within `left` tokens. Looked for when the last way to the end was
+  // near as long as what is left, else now and then, for it takes as long as the masks of the way's tokens.
+  bool can_end(int left) {
+    if (o_.max_tokens < 0 || o_.constraint->is_done()) return true;
+    if (left > 2 * length_ + 32 && ++unsearched_ % 16 != 0) return true;
+    const auto way = o_.constraint->ending(left);
+    if (way) length_ = int(way->size());
+    return way.has_value();
+  }
+
+  const StepOptions& o_;
+  std::vector<int> way_;  // to the end, once it has to be gone
+  int length_ = 0;        // of the way that was found last
+  int unsearched_ = 0;
+};
+
+// Takes back what the caches hold and nobody was given.
+struct Surplus {
+  cache::KVCaches& caches;
+  int tokens = 0;
+
+  ~Surplus() { cache::trim(caches, tokens); }
+};
+
+}  // namespace
+
+int DraftLength::next() {
+  int n = most_;
+  if (acceptance_ < 0.99) n = std::min(n, int(std::log(cost_) / std::log(acceptance_)));
+  if (n > 0 || ++rests_ % 16 == 0) return std::max(n, 1);
+  return 0;
+}
+
+void DraftLength::learn(int drafted, int accepted) {
+  for (int i = 0; i < std::min(drafted, accepted + 1); ++i) acceptance_ += 0.1 * ((i < accepted) - acceptance_);
+  acceptance_ = std::max(acceptance_, 0.01);
+}
+
+Generator<Step> speculative_generate_step(std::vector<int> prompt, const models::LanguageModel& model, StepOptions o) {
+  o.validate();
+  if (prompt.empty()) fail<RequestError>("[generate] prompt: expected at least one token, found none");
+  auto own = model.make_cache(o.prompt_cache ? 0 : o.max_kv_size);
+  if (o.prompt_cache && o.prompt_cache->size() != own.size()) {
+    fail<RequestError>("[generate] prompt_cache: expected {} layers, found {}", own.size(), o.prompt_cache->size());
+  }
+  cache::KVCaches& caches = o.prompt_cache ? *o.prompt_cache : own;
+  auto text = std::move(prompt);
+  const int total = int(text.size());
+  const auto told = [&](int processed) {
+    if (o.prompt_progress_callback) o.prompt_progress_callback(processed, total);
+    return !o.stop.stop_requested();
+  };
+  if (!told(0)) co_return;
+  prefill(text, model, caches, o.prefill_step_size, told);
+  if (o.stop.stop_requested()) co_return;
+
+  const bool greedy = !o.sampler && o.logits_processors.empty() && !o.constraint;
+  Chooser chooser(o);
+  DraftLength length(std::max(1, o.num_draft_tokens), kTokenCost + (o.drafter ? o.drafter->cost() : 0));
+  const auto is_done = [&] { return o.constraint && o.constraint->is_done(); };
+  if (o.max_tokens == 0) {  // the prompt is wanted in the cache, and nothing more
+    mx::eval(check({text.back()}, model, caches, false).logits);
+    told(total);
+  }
+  for (int made = 0; made != o.max_tokens && !is_done() && !o.stop.stop_requested();) {
+    const int left = o.max_tokens < 0 ? std::numeric_limits<int>::max() : o.max_tokens - made;
+    const auto fixed = chooser.fixed(left - 1);
+    auto input = fixed;
+    int drafted = 0;
+    if (o.drafter) {
+      const int wanted = std::min(length.next(), left - 1 - int(fixed.size()));
+      text.insert(text.end(), fixed.begin(), fixed.end());
+      auto drafts = o.drafter->draft(text, std::max(0, wanted));
+      text.resize(text.size() - fixed.size());
+      input.insert(input.end(), drafts.begin(), drafts.end());
+      if (o.constraint) input.resize(std::max(size_t(o.constraint->validate(input)), fixed.size()));
+      drafted = int(input.size() - fixed.size());
+    }
+    const auto drafts = input;
+    input.insert(input.begin(), text.back());
+
+    if (o.constraint && fixed.empty()) o.constraint->prepare();  // beside the model
+    auto checked = check(input, model, caches, greedy);
+    mx::eval(checked.tokens ? *checked.tokens : checked.logits);
+    if (made == 0) told(total);
+
+    std::vector<Step> steps;
+    for (size_t i = 0; i < input.size() && !is_done(); ++i) {
+      auto logits = row(checked.logits, int(i));
+      const int after = left - 1 - int(i);
+      const int token = i < fixed.size() ? chooser.take(fixed[i])
+                        : checked.tokens ? int(checked.tokens->data<uint32_t>()[i])
+                                         : chooser.choose(text, logits, after);
+      const bool right = i < drafts.size() && token == drafts[i];
+      text.push_back(token);
+      auto logprobs = mx::reshape(logits - mx::logsumexp(logits, -1, /* keepdims */ true), {-1});
+      steps.push_back({token, std::move(logprobs), right});
+      if (!right) break;
+    }
+    const int accepted = int(steps.size()) - 1;
+    if (drafted > 0) length.learn(drafted, std::min(drafted, accepted - int(fixed.size())));
+    Surplus surplus{caches, int(input.size() - steps.size())};
+    if (surplus.tokens > cache::trimmable(caches)) {
+      fail<RequestError>("[generate] drafts: expected caches that can forget tokens, found others");
+    }
+    cache::trim(caches, std::exchange(surplus.tokens, accepted));
+    for (auto& step : steps) {
+      co_yield step;
+      if (o.stop.stop_requested()) co_return;
+      surplus.tokens -= 1;
+    }
+    surplus.tokens = 0;
+    made += int(steps.size());
+  }
+}
+
+}  // namespace mlx_lm
