@@ -9,5 +9,6 @@
 #include "mlx_lm/generate/stream_generate.h"  // prompt to text
 #include "mlx_lm/load/load.h"                 // path or repository to model and tokenizer
 #include "mlx_lm/models/architecture.h"       // what a model is
+#include "mlx_lm/sample/logits_processors.h"  // what changes logits before that
 #include "mlx_lm/sample/sampler.h"            // how the next token is chosen
 #include "mlx_lm/text/tokenizer_wrapper.h"    // text to tokens and chat templates

@@ -8,6 +8,8 @@
 #include <CLI/CLI.hpp>
 
 #include "mlx_lm/load/load.h"
+#include "mlx_lm/sample/logits_processors.h"
+#include "mlx_lm/sample/sampler.h"
 
 namespace mlx_lm::cli {
 
@@ -39,6 +41,18 @@ std::string name_of(const ModelFlags& flags);
 
 // The model, with the progress of a download on standard error.
 Loaded load_model(const ModelFlags& flags);
+
+// How tokens are chosen.
+struct SamplingFlags {
+  sample::SamplerOptions sampler{.top_p = 1.f};
+  sample::PenaltyOptions penalties;
+  std::string logit_bias;  // JSON; empty: none
+};
+void add_sampling_flags(CLI::App& app, SamplingFlags& flags);
+
+// Moves logit_bias into the penalties, and checks everything that needs no model. Errors: RequestError that names the
+// flag.
+void check(SamplingFlags& flags);
 
 // The result of --json, on standard output. area: for the error when it cannot be written.
 void print_json(const nlohmann::json& result, std::string_view area);

@@ -24,8 +24,7 @@ struct Flags {
   std::string prompt = "hello";
   std::optional<std::string> prefill_response;
   int max_tokens = 100;
-  sample::SamplerOptions sampler{.top_p = 1.f};
-  std::optional<uint64_t> seed;
+  SamplingFlags sampling;
   bool ignore_chat_template = false;
   std::string chat_template_config;
   std::string verbose = "True";
@@ -44,14 +43,7 @@ void add_flags(CLI::App& app, Flags& f) {
     add_number(app, name, value, help)->capture_default_str();
   };
   number("-m,--max-tokens", f.max_tokens, "Tokens to generate at most; -1: no limit");
-  number("--temp", f.sampler.temp, "Temperature; 0: always the likeliest token");
-  number("--top-p", f.sampler.top_p, "Keep the likeliest tokens up to this probability");
-  number("--min-p", f.sampler.min_p, "Drop tokens below this share of the likeliest one's probability");
-  number("--top-k", f.sampler.top_k, "Keep this many of the likeliest tokens; 0: all");
-  number("--xtc-probability", f.sampler.xtc_probability, "How often to drop all likely tokens but the last (XTC)");
-  number("--xtc-threshold", f.sampler.xtc_threshold, "Probability from which XTC takes a token as likely");
-  number("--min-tokens-to-keep", f.sampler.min_tokens_to_keep, "Tokens that --min-p always keeps");
-  add_number(app, "--seed", f.seed, "Seed of the random numbers");
+  add_sampling_flags(app, f.sampling);
   app.add_flag("--ignore-chat-template", f.ignore_chat_template, "Give the prompt to the model as it is");
   app.add_option("--chat-template-config", f.chat_template_config,
                  "JSON object of more variables for the chat template");
@@ -98,31 +90,31 @@ std::vector<int> encode(const Flags& f, std::string prompt, json variables, cons
   return tokenizer.encode(prompt, /* add_special_tokens */ !chat);
 }
 
-int run(const Flags& f) {
+int run(Flags& f) {
   StepOptions options{
       .max_tokens = f.max_tokens, .max_kv_size = f.max_kv_size, .prefill_step_size = f.prefill_step_size};
   // What can be wrong without a model is told before one is loaded.
-  f.sampler.validate();
+  check(f.sampling);
   options.validate();
   set_up(f.model);
   auto variables = template_variables(f.chat_template_config);
   auto prompt = read_prompt(f.prompt);
   if (prompt.empty()) fail<RequestError>("[generate] prompt: expected a text, found nothing");
   const bool verbose = !is_false(f.verbose);
-  if (f.seed) mx::random::seed(*f.seed);
 
   // Never destroyed: the system takes its memory back at once, without freeing 100,000 strings first.
   static auto& loaded = *new Loaded(load_model(f.model));
   auto& tokenizer = loaded.tokenizer;
   for (const auto& token : f.extra_eos_token) tokenizer.add_eos_token(token);
+  f.sampling.penalties.validate(loaded.model->vocab_size());
 
   const auto tokens = encode(f, std::move(prompt), std::move(variables), tokenizer);
 
   PrefillProgress prefill;
   options.prompt_progress_callback = prefill.callback();
   options.stop = stop_on_interrupt();
-  if (f.sampler.temp > 0) {
-    auto sampler = f.sampler;
+  options.logits_processors = sample::make_logits_processors(f.sampling.penalties);
+  if (auto sampler = f.sampling.sampler; sampler.temp > 0) {
     sampler.xtc_special_tokens = tokenizer.encode("\n");
     sampler.xtc_special_tokens.insert(sampler.xtc_special_tokens.end(), tokenizer.eos_token_ids().begin(),
                                       tokenizer.eos_token_ids().end());

@@ -30,23 +30,18 @@ struct Sampled {
   }
 };
 
-// tokens: (1, 1).
-Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache::KVCaches& caches,
-             const StepOptions& o) {
+// tokens: (1, 1). history: all tokens up to these, if there are processors.
+Sampled step(const mx::array& tokens, const std::optional<mx::array>& history, const models::LanguageModel& model,
+             cache::KVCaches& caches, const StepOptions& o) {
   auto logits = model(tokens, caches);  // (1, 1, V)
   const int vocabulary = logits.shape(2);
-  // The likeliest token needs no probabilities, so none are computed unless somebody looks.
-  std::optional<mx::array> token;
-  if (o.sampler) {
-    join(caches, {&logits});
-  } else {
-    token = ops::argmax(logits);
-    join(caches, {&logits, &*token});
-  }
   logits = mx::reshape(logits, {1, vocabulary});
+  for (const auto& processor : o.logits_processors) logits = processor(*history, logits);
+  auto token = o.sampler ? o.sampler(logits) : ops::argmax(logits);
+  join(caches, {&logits, &token});
+  // Choosing a token needs no probabilities, so none are computed unless somebody looks.
   auto logprobs = mx::subtract(logits, mx::logsumexp(logits, -1, /* keepdims */ true));
-  token = o.sampler ? o.sampler(logprobs) : mx::reshape(*token, {1});
-  return {std::move(*token), mx::reshape(logprobs, {vocabulary})};
+  return {std::move(token), mx::reshape(logprobs, {vocabulary})};
 }
 
 }  // namespace
@@ -86,7 +81,9 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
   }
   if (o.stop.stop_requested()) co_return;
 
-  auto current = step(to_tokens(prompt.data() + processed, 1), model, caches, o);
+  std::optional<mx::array> history;
+  if (!o.logits_processors.empty()) history = mx::array(prompt.begin(), {total}, mx::int32);
+  auto current = step(to_tokens(prompt.data() + processed, 1), history, model, caches, o);
   mx::async_eval(current.token);
   if (o.max_tokens == 0) {  // the prompt is wanted in the cache, and nothing more
     mx::eval(current.token);
@@ -95,7 +92,8 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
   for (int n = 0; n != o.max_tokens; ++n) {
     // The step after the last token is for caches only that somebody goes on with.
     const bool more = n + 1 != o.max_tokens || o.prompt_cache;
-    Sampled next = more ? step(mx::reshape(current.token, {1, 1}), model, caches, o) : Sampled(current);
+    if (more && history) history = mx::concatenate({*history, mx::astype(current.token, mx::int32)});
+    Sampled next = more ? step(mx::reshape(current.token, {1, 1}), history, model, caches, o) : Sampled(current);
     if (more) mx::async_eval(next.token);
     const int token = int(current.token.item<uint32_t>());
     if (n == 0) report(total);

@@ -10,6 +10,7 @@
 #include "mlx_lm/base/generator.h"
 #include "mlx_lm/generate/drafter.h"
 #include "mlx_lm/models/architecture.h"
+#include "mlx_lm/sample/logits_processors.h"
 #include "mlx_lm/sample/sampler.h"
 
 namespace mlx_lm {
@@ -19,10 +20,11 @@ class Constraint;
 }
 
 struct StepOptions {
-  int max_tokens = 256;                     // tokens to make; 0: only fill the cache; -1: no end
-  sample::Sampler sampler;                  // empty: the likeliest token
-  int max_kv_size = 0;                      // tokens that each layer may keep; 0: all
-  int prefill_step_size = 2048;             // prompt tokens computed at a time
+  int max_tokens = 256;                                    // tokens to make; 0: only fill the cache; -1: no end
+  sample::Sampler sampler;                                 // empty: the likeliest token
+  std::vector<sample::LogitsProcessor> logits_processors;  // change the logits first, one after another
+  int max_kv_size = 0;                                     // tokens that each layer may keep; 0: all
+  int prefill_step_size = 2048;                            // prompt tokens computed at a time
   cache::KVCaches* prompt_cache = nullptr;  // what came before the prompt, continued in place; null: nothing
   // Told (0, n) at the start, after each chunk, and (n, n) when the whole prompt is computed (so the first token is
   // there). n: tokens of the prompt.

@@ -153,6 +153,51 @@ TEST_F(GenerateTest, Samples) {
       {"--temp", "1", "--xtc-probability", "1", "--xtc-threshold", "0", "--extra-eos-token", "99999999", "-99999999"});
 }
 
+TEST_F(GenerateTest, PenalizesAndBiases) {
+  const auto greedy = answer({"-m", "30"});
+  EXPECT_EQ(answer({"-m", "30", "--logit-bias", R"({"65": 1000})"}), std::string(30, 'A') + "\n");
+  EXPECT_EQ(answer({"-m", "30", "--logit-bias", "{}"}), greedy);
+  // A greedy text that never has the same byte twice, and one that goes on as before.
+  auto distinct =
+      answer({"-m", "30", "--presence-penalty", "1e6", "--presence-context-size", "0", "--ignore-chat-template"});
+  EXPECT_NE(distinct, greedy);
+  EXPECT_EQ(answer({"-m", "30", "--repetition-penalty", "1"}), greedy);
+  for (const char* name : {"--repetition-penalty", "--presence-penalty", "--frequency-penalty"}) {
+    EXPECT_EQ(answer({"-m", "30", name, "0"}), greedy) << name;
+    EXPECT_NE(answer({"-m", "30", name, "1000"}), greedy) << name;
+  }
+}
+
+TEST_F(GenerateTest, RefusesSamplingFlags) {
+  for (const Arguments& bad : {Arguments{"--repetition-penalty", "-1"},
+                               {"--repetition-penalty", "nan"},
+                               {"--presence-penalty", "inf"},
+                               {"--frequency-penalty", "nan"},
+                               {"--repetition-context-size", "-1"},
+                               {"--presence-context-size", "-2"},
+                               {"--frequency-context-size", "-3"},
+                               {"--logit-bias", "[1]"},
+                               {"--logit-bias", "{"},
+                               {"--logit-bias", "{\"a\": 1}"},
+                               {"--logit-bias", "{\"1x\": 1}"},
+                               {"--logit-bias", "{\"\": 1}"},
+                               {"--logit-bias", "{\"-1\": 1}"},
+                               {"--logit-bias", "{\"99999999999\": 1}"},
+                               {"--logit-bias", "{\"1\": \"2\"}"},
+                               {"--logit-bias", "{\"1\": null}"},
+                               {"--logit-bias", "{\"1\": 1e39}"},
+                               {"--logit-bias", "{\"100000\": 1}"}}) {
+    const auto error = refused(bad);
+    EXPECT_NE(error.find(bad[0].substr(2)), error.npos) << bad[1] << ": " << error;
+  }
+  for (const char* seed : {"-1", "-0", "x", "", "1.5", "18446744073709551616"}) {
+    const auto ended = run({"--seed", seed});
+    EXPECT_EQ(ended.status, 2) << seed;
+    EXPECT_NE(ended.err.find("--seed"), std::string::npos) << ended.err;
+  }
+  EXPECT_EQ(run({"--seed", "18446744073709551615"}).status, 0);
+}
+
 TEST_F(GenerateTest, BoundsTheCacheAndTheStep) {
   const std::string prompt(300, 'x');
   const auto greedy = answer({"-p", prompt});

@@ -48,6 +48,43 @@ TEST_F(GenerateStep, does_not_depend_on_how_the_prompt_is_cut) {
   }
 }
 
+// They see the prompt and all that came after it, however the prompt is cut.
+TEST_F(GenerateStep, gives_processors_the_whole_history) {
+  for (int size : {3, 100}) {
+    std::vector<std::vector<int>> seen;
+    const auto look = [&](const mx::array& tokens, const mx::array& logits) {
+      EXPECT_EQ(logits.shape(), (mx::Shape{1, model_->vocab_size()}));
+      EXPECT_EQ(tokens.dtype(), mx::int32);
+      auto all = tokens;
+      all.eval();
+      seen.emplace_back(all.data<int>(), all.data<int>() + all.size());
+      return logits;
+    };
+    const auto made = tokens(prompt(), {.max_tokens = 4, .logits_processors = {look}, .prefill_step_size = size});
+    EXPECT_EQ(made, std::vector<int>(greedy().begin(), greedy().begin() + 4));
+    ASSERT_EQ(seen.size(), 4u);
+    auto history = prompt();
+    for (int i = 0; i < 4; history.push_back(made[i++])) EXPECT_EQ(seen[i], history);
+  }
+}
+
+TEST_F(GenerateStep, chooses_from_processed_logits) {
+  const auto first = greedy()[0];
+  const auto never = sample::make_logit_bias({{first, -std::numeric_limits<float>::infinity()}});
+  for (const bool drawn : {false, true}) {
+    StepOptions options{.max_tokens = 8, .logits_processors = {never}};
+    if (drawn) options.sampler = sample::make_sampler({.temp = 1, .seed = 1});
+    for (auto& step : generate_step(prompt(), *model_, options)) {
+      EXPECT_NE(step.token, first);
+      EXPECT_EQ(step.logprobs.ndim(), 1u);
+      EXPECT_NEAR(mx::sum(mx::exp(step.logprobs)).item<float>(), 1, 1e-5);
+      EXPECT_EQ(mx::take(step.logprobs, first).item<float>(), -std::numeric_limits<float>::infinity());
+    }
+  }
+  const sample::LogitsProcessor always = sample::make_logit_bias({{first, 1e6f}});
+  EXPECT_EQ(tokens(prompt(), {.max_tokens = 3, .logits_processors = {always}}), std::vector<int>(3, first));
+}
+
 TEST_F(GenerateStep, tells_its_progress) {
   const auto progress = [&](std::vector<int> prompt, int size, int max_tokens = 2) {
     Progress told;
