@@ -32,6 +32,7 @@ class BatchKVCache final : public KVCache {
 
   int trimmable() const override { return 0; }
   int trim(int) override { return 0; }
+  int draftable() const override { return 1; }
   std::unique_ptr<Cache> copy() const override { throw std::logic_error("the caches of a step are not to be copied"); }
 
  private:

@@ -22,6 +22,12 @@ int trimmable(const KVCaches& caches) {
   return least;
 }
 
+int draftable(const KVCaches& caches) {
+  int least = caches.empty() ? 1 : caches[0]->draftable();
+  for (const auto& cache : caches) least = std::min(least, cache->draftable());
+  return least;
+}
+
 void trim(KVCaches& caches, int n) {
   for (auto& cache : caches) cache->trim(n);
 }

@@ -24,6 +24,10 @@ class Cache {
   // Forgets the last min(n, trimmable()) tokens and returns how many that was.
   virtual int trim(int n) = 0;
 
+  // How many tokens a step may have so that all of it can be taken back, and each sees what it would see in a step of
+  // its own: what drafts need.
+  virtual int draftable() const = 0;
+
   // A cache that goes on by itself from here. Eval: forces what this one holds.
   virtual std::unique_ptr<Cache> copy() const = 0;
 
@@ -42,6 +46,8 @@ using KVCaches = std::vector<std::unique_ptr<Cache>>;
 
 // How many of the last tokens all of them can forget.
 int trimmable(const KVCaches& caches);
+// How many tokens a step may have whose drafts all of them can check.
+int draftable(const KVCaches& caches);
 // Forgets the last n tokens. Requires n <= trimmable().
 void trim(KVCaches& caches, int n);
 // Each goes on by itself. Eval: forces what the caches hold.

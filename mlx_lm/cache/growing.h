@@ -1,6 +1,8 @@
 // The plain cache: keeps every token. Source: mlx-lm's KVCache.
 #pragma once
 
+#include <limits>
+
 #include "mlx_lm/cache/kv_cache.h"
 
 namespace mlx_lm::cache {
@@ -11,6 +13,7 @@ class GrowingKVCache final : public KVCache {
 
   int trimmable() const override { return offset_; }
   int trim(int n) override;
+  int draftable() const override { return std::numeric_limits<int>::max(); }
   std::unique_ptr<Cache> copy() const override;
 
  private:

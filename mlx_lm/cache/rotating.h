@@ -4,6 +4,9 @@
 // each of its queries still finds the max_size - 1 tokens before it; the next single token cuts the surplus off.
 #pragma once
 
+#include <algorithm>
+#include <limits>
+
 #include "mlx_lm/cache/kv_cache.h"
 
 namespace mlx_lm::cache {
@@ -16,6 +19,10 @@ class RotatingKVCache final : public KVCache {
 
   int trimmable() const override { return offset_ < max_size_ ? offset_ : appended_; }
   int trim(int n) override;
+  // In a longer step of a full ring the pinned tokens leave the window, as in mlx-lm.
+  int draftable() const override {
+    return keep_ == 0 ? std::numeric_limits<int>::max() : std::max(1, max_size_ - offset_);
+  }
   std::unique_ptr<Cache> copy() const override;
 
   int max_size() const { return max_size_; }

@@ -39,7 +39,10 @@ struct BatchGenerator::Sequence {
   int started = 0;    // tokens that were asked for: the newest may be under way
   int made = 0;       // tokens handed out
   bool ended = false;
+  std::optional<mx::array> history = {};  // all tokens so far, if there are processors
 
+  // Nothing but the logits has a say.
+  bool greedy() const { return !options.sampler && options.logits_processors.empty(); }
   // Whether a step after those that were started makes a token or is wanted in the caches.
   bool goes_on() const {
     if (ended) return false;
@@ -50,8 +53,8 @@ struct BatchGenerator::Sequence {
 // A token of each text, under way.
 struct BatchGenerator::Step {
   Sequences sequences;
-  mx::array tokens;    // (B)
-  mx::array logprobs;  // (B, V)
+  mx::array tokens;               // (B)
+  std::vector<mx::array> logits;  // by which each was chosen: one array (B, V), or one (1, V) for each
   std::vector<mx::array> caches;
 
   // MLX frees the memory of a dropped array at once, though its thread is yet to write it: what a step writes is held
@@ -201,8 +204,7 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
 
   auto caches = cache::batched(members);
   auto logits = model_(mx::reshape(input, {1, n}), caches);  // (1, B, V)
-  const bool greedy =
-      std::none_of(sequences.begin(), sequences.end(), [](const auto& s) { return s->options.sampler; });
+  const bool greedy = std::all_of(sequences.begin(), sequences.end(), [](const auto& s) { return s->greedy(); });
   std::optional<mx::array> tokens;
   if (greedy) {
     tokens = ops::argmax(logits);
@@ -212,18 +214,25 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
     join(caches, {&logits});
   }
   logits = mx::reshape(logits, {n, logits.shape(2)});
-  auto logprobs = mx::subtract(logits, mx::logsumexp(logits, -1, /* keepdims */ true));
+  std::vector<mx::array> rows;  // the logits that each token was chosen by
   if (!tokens) {
     std::vector<mx::array> chosen;
     for (int i = 0; i < n; ++i) {
-      const auto& sampler = sequences[i]->options.sampler;
-      const auto token = sampler ? sampler(row(logprobs, i)) : ops::argmax(row(logits, i));
-      chosen.push_back(mx::astype(mx::reshape(token, {1}), mx::uint32));
+      auto& [uid, prompt, o, own, processed, started, made, ended, history] = *sequences[i];
+      auto& own_logits = rows.emplace_back(row(logits, i));
+      if (!o.logits_processors.empty()) {
+        history = started == 0 ? mx::array(prompt.begin(), {int(prompt.size())}, mx::int32)
+                               : mx::concatenate({*history, row(input, i)});
+      }
+      for (const auto& processor : o.logits_processors) own_logits = processor(*history, own_logits);
+      chosen.push_back(mx::reshape(o.sampler ? o.sampler(own_logits) : ops::argmax(own_logits), {1}));
     }
     tokens = mx::concatenate(std::move(chosen), 0);
+  } else {
+    rows.push_back(logits);
   }
   for (const auto& sequence : sequences) sequence->started += 1;
-  std::unique_ptr<Step> step(new Step{std::move(sequences), std::move(*tokens), std::move(logprobs), state(caches)});
+  std::unique_ptr<Step> step(new Step{std::move(sequences), std::move(*tokens), std::move(rows), state(caches)});
   mx::async_eval(step->tokens);
   return step;
 }
@@ -236,7 +245,10 @@ std::vector<BatchGenerator::Response> BatchGenerator::finish_step(Step& step) {
     auto& sequence = *step.sequences[i];
     if (sequence.ended) continue;
     const auto& o = sequence.options;
-    Response response{sequence.uid, int(tokens[i]), mx::reshape(row(step.logprobs, int(i)), {-1}), {}, {}};
+    const bool shared = step.logits.size() < step.sequences.size();
+    const auto logits = shared ? row(step.logits[0], int(i)) : step.logits[i];
+    const auto logprobs = mx::reshape(logits - mx::logsumexp(logits, -1, /* keepdims */ true), {-1});
+    Response response{sequence.uid, int(tokens[i]), logprobs, {}, {}};
     sequence.made += 1;
     if (o.stop_tokens.contains(response.token)) {
       response.finish_reason = FinishReason::stop;

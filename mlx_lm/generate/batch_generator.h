@@ -11,6 +11,7 @@
 
 #include "mlx_lm/generate/finish_reason.h"
 #include "mlx_lm/models/architecture.h"
+#include "mlx_lm/sample/logits_processors.h"
 #include "mlx_lm/sample/sampler.h"
 
 namespace mlx_lm {
@@ -28,11 +29,12 @@ struct BatchOptions {
 
 // What is one text's own.
 struct SequenceOptions {
-  int max_tokens = 128;          // tokens to make, at least 1; -1: no end
-  std::set<int> stop_tokens;     // that end the text
-  sample::Sampler sampler;       // empty: the likeliest token
-  cache::KVCaches prompt_cache;  // what came before the prompt, taken over; empty: nothing
-  bool return_cache = false;     // hand the caches out at the end
+  int max_tokens = 128;                                    // tokens to make, at least 1; -1: no end
+  std::set<int> stop_tokens;                               // that end the text
+  sample::Sampler sampler;                                 // empty: the likeliest token
+  std::vector<sample::LogitsProcessor> logits_processors;  // change the logits first, one after another
+  cache::KVCaches prompt_cache;                            // what came before the prompt, taken over; empty: nothing
+  bool return_cache = false;                               // hand the caches out at the end
 };
 
 // Computes one step at a time for all texts. The bits of a text's result do not depend on the others: they are those of

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/generate/speculative.h"
 #include "mlx_lm/generate/steps.h"
 #include "mlx_lm/ops/ops.h"
 
@@ -13,8 +14,6 @@ namespace {
 
 // Steps after which MLX's pool of freed buffers is emptied: their sizes change as the cache grows.
 constexpr int kClearCacheEvery = 256;
-
-mx::array to_tokens(const int* begin, int n) { return mx::array(begin, {1, n}, mx::int32); }
 
 struct Sampled {
   mx::array token;     // (1)
@@ -51,43 +50,43 @@ void StepOptions::validate() const {
   if (max_kv_size < 0) fail<RequestError>("[generate] max-kv-size: expected at least 0, found {}", max_kv_size);
   if (prefill_step_size < 1)
     fail<RequestError>("[generate] prefill-step-size: expected at least 1, found {}", prefill_step_size);
+  if (num_draft_tokens < 1)
+    fail<RequestError>("[generate] num-draft-tokens: expected at least 1, found {}", num_draft_tokens);
 }
 
-Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageModel& model, StepOptions o) {
+cache::KVCaches own_caches(const std::vector<int>& prompt, const models::LanguageModel& model, const StepOptions& o) {
   o.validate();
   if (prompt.empty()) fail<RequestError>("[generate] prompt: expected at least one token, found none");
   auto own = model.make_cache(o.prompt_cache ? 0 : o.max_kv_size);
   if (o.prompt_cache && o.prompt_cache->size() != own.size()) {
     fail<RequestError>("[generate] prompt_cache: expected {} layers, found {}", own.size(), o.prompt_cache->size());
   }
+  return own;
+}
+
+Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageModel& model, StepOptions o) {
+  if (o.drafter || o.constraint) {
+    for (auto& step : speculative_generate_step(std::move(prompt), model, std::move(o))) co_yield step;
+    co_return;
+  }
+  auto own = own_caches(prompt, model, o);
   cache::KVCaches& caches = o.prompt_cache ? *o.prompt_cache : own;
   const int total = int(prompt.size());
-  const auto report = [&](int processed) {
+  const auto told = [&](int processed) {
     if (o.prompt_progress_callback) o.prompt_progress_callback(processed, total);
+    return !o.stop.stop_requested();
   };
-
-  report(0);
-  int processed = 0;
-  while (processed < total - 1) {
-    if (o.stop.stop_requested()) co_return;
-    const int n = std::min(o.prefill_step_size, total - 1 - processed);
-    // The logits are never asked for, so neither the output layer nor the last layer's MLP is computed.
-    model(to_tokens(prompt.data() + processed, n), caches);
-    join(caches);
-    eval_state(caches);
-    mx::clear_cache();
-    processed += n;
-    report(processed);
-  }
+  if (!told(0)) co_return;
+  const auto last = prefill(prompt, model, caches, o.prefill_step_size, told);
   if (o.stop.stop_requested()) co_return;
 
   std::optional<mx::array> history;
   if (!o.logits_processors.empty()) history = mx::array(prompt.begin(), {total}, mx::int32);
-  auto current = step(to_tokens(prompt.data() + processed, 1), history, model, caches, o);
+  auto current = step(last, history, model, caches, o);
   mx::async_eval(current.token);
   if (o.max_tokens == 0) {  // the prompt is wanted in the cache, and nothing more
     mx::eval(current.token);
-    report(total);
+    told(total);
   }
   for (int n = 0; n != o.max_tokens; ++n) {
     // The step after the last token is for caches only that somebody goes on with.
@@ -96,7 +95,7 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
     Sampled next = more ? step(mx::reshape(current.token, {1, 1}), history, model, caches, o) : Sampled(current);
     if (more) mx::async_eval(next.token);
     const int token = int(current.token.item<uint32_t>());
-    if (n == 0) report(total);
+    if (n == 0) told(total);
     Step made{token, current.logprobs};
     co_yield made;
     if (o.stop.stop_requested()) break;

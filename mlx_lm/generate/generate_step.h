@@ -45,9 +45,14 @@ struct Step {
 };
 
 // Continues the prompt token by token. Computes one step ahead: when a token is handed out, the next is under way, so
-// at the end the cache holds every token that was handed out.
+// at the end the cache holds every token that was handed out. With a drafter or a constraint it is
+// speculative_generate_step() instead.
 // The model must outlive the range. Errors: RequestError for an empty prompt or options out of range.
 // Source: mlx_lm/generate.py, generate_step.
 Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageModel& model, StepOptions options);
+
+// What the loops begin with: checks prompt and options, and makes the caches of a text that has none.
+cache::KVCaches own_caches(const std::vector<int>& prompt, const models::LanguageModel& model,
+                           const StepOptions& options);
 
 }  // namespace mlx_lm

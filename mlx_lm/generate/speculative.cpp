@@ -120,12 +120,7 @@ void DraftLength::learn(int drafted, int accepted) {
 }
 
 Generator<Step> speculative_generate_step(std::vector<int> prompt, const models::LanguageModel& model, StepOptions o) {
-  o.validate();
-  if (prompt.empty()) fail<RequestError>("[generate] prompt: expected at least one token, found none");
-  auto own = model.make_cache(o.prompt_cache ? 0 : o.max_kv_size);
-  if (o.prompt_cache && o.prompt_cache->size() != own.size()) {
-    fail<RequestError>("[generate] prompt_cache: expected {} layers, found {}", own.size(), o.prompt_cache->size());
-  }
+  auto own = own_caches(prompt, model, o);
   cache::KVCaches& caches = o.prompt_cache ? *o.prompt_cache : own;
   auto text = std::move(prompt);
   const int total = int(text.size());
@@ -139,7 +134,7 @@ Generator<Step> speculative_generate_step(std::vector<int> prompt, const models:
 
   const bool greedy = !o.sampler && o.logits_processors.empty() && !o.constraint;
   Chooser chooser(o);
-  DraftLength length(std::max(1, o.num_draft_tokens), kTokenCost + (o.drafter ? o.drafter->cost() : 0));
+  DraftLength length(o.num_draft_tokens, kTokenCost + (o.drafter ? o.drafter->cost() : 0));
   const auto is_done = [&] { return o.constraint && o.constraint->is_done(); };
   if (o.max_tokens == 0) {  // the prompt is wanted in the cache, and nothing more
     mx::eval(check({text.back()}, model, caches, false).logits);
@@ -147,11 +142,12 @@ Generator<Step> speculative_generate_step(std::vector<int> prompt, const models:
   }
   for (int made = 0; made != o.max_tokens && !is_done() && !o.stop.stop_requested();) {
     const int left = o.max_tokens < 0 ? std::numeric_limits<int>::max() : o.max_tokens - made;
-    const auto fixed = chooser.fixed(left - 1);
+    const int most = std::min(left, cache::draftable(caches)) - 1;
+    const auto fixed = chooser.fixed(most);
     auto input = fixed;
     int drafted = 0;
     if (o.drafter) {
-      const int wanted = std::min(length.next(), left - 1 - int(fixed.size()));
+      const int wanted = std::min(length.next(), most - int(fixed.size()));
       text.insert(text.end(), fixed.begin(), fixed.end());
       auto drafts = o.drafter->draft(text, std::max(0, wanted));
       text.resize(text.size() - fixed.size());
@@ -183,9 +179,6 @@ Generator<Step> speculative_generate_step(std::vector<int> prompt, const models:
     const int accepted = int(steps.size()) - 1;
     if (drafted > 0) length.learn(drafted, std::min(drafted, accepted - int(fixed.size())));
     Surplus surplus{caches, int(input.size() - steps.size())};
-    if (surplus.tokens > cache::trimmable(caches)) {
-      fail<RequestError>("[generate] drafts: expected caches that can forget tokens, found others");
-    }
     cache::trim(caches, std::exchange(surplus.tokens, accepted));
     for (auto& step : steps) {
       co_yield step;

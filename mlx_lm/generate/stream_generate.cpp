@@ -4,6 +4,7 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/ops/backend.h"
+#include "mlx_lm/sample/constraint.h"
 
 namespace mlx_lm {
 namespace {
@@ -40,8 +41,9 @@ Generator<GenerationResponse> stream_generate(const models::LanguageModel& model
   const auto detokenizer = tokenizer.detokenizer();
   const int max_tokens = o.max_tokens;
   const auto stop = o.stop;
+  auto* const constraint = o.constraint;
 
-  GenerationResponse r{"", 0, mx::array(0.f), prompt_tokens, 0, 0, 0, 0, std::nullopt};
+  GenerationResponse r{"", 0, mx::array(0.f), false, prompt_tokens, 0, 0, 0, 0, std::nullopt};
   Stopwatch watch;
   for (auto& step : generate_step(std::move(ids), model, std::move(o))) {
     if (r.generation_tokens == 0) {
@@ -50,6 +52,7 @@ Generator<GenerationResponse> stream_generate(const models::LanguageModel& model
     }
     r.token = step.token;
     r.logprobs = step.logprobs;
+    r.from_draft = step.from_draft;
     r.generation_tokens += 1;
     r.generation_tps = r.generation_tokens / watch.seconds();
     r.peak_memory = double(ops::peak_memory()) / 1e9;
@@ -64,7 +67,11 @@ Generator<GenerationResponse> stream_generate(const models::LanguageModel& model
   }
   detokenizer->finalize();
   r.text = detokenizer->last_segment();
-  if (!r.finish_reason) r.finish_reason = stop.stop_requested() ? FinishReason::cancelled : FinishReason::length;
+  if (!r.finish_reason) {
+    r.finish_reason = constraint && constraint->is_done() ? FinishReason::stop
+                      : stop.stop_requested()             ? FinishReason::cancelled
+                                                          : FinishReason::length;
+  }
   co_yield r;
 }
 

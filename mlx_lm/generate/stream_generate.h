@@ -18,6 +18,7 @@ struct GenerationResponse {
   std::string text;    // what became readable; often empty
   int token;           // the newest token
   mx::array logprobs;  // (V), of every token that could have come; lazy
+  bool from_draft;     // guessed (or known) before it was computed
   int prompt_tokens;
   double prompt_tps;      // prompt tokens per second, until the first token was there
   int generation_tokens;  // so far

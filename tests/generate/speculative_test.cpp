@@ -70,7 +70,7 @@ TEST_P(Speculative, greedy_text_stays_the_same) {
                          &from_draft),
                   plain)
             << right << " right, at most " << most;
-        if (right == 1) {
+        if (right == 1 && max_kv_size == 0) {
           EXPECT_GE(from_draft, 60 * most / (most + 1) - 8);
         }
         if (right == 0) {
@@ -81,11 +81,7 @@ TEST_P(Speculative, greedy_text_stays_the_same) {
     NgramDrafter lookup(3, 1);
     EXPECT_EQ(tokens({.max_tokens = 60, .max_kv_size = max_kv_size, .drafter = &lookup}), plain);
     ModelDrafter itself(*model_, *model_);
-    int from_draft = 0;
-    EXPECT_EQ(tokens({.max_tokens = 60, .max_kv_size = max_kv_size, .drafter = &itself}, &from_draft), plain);
-    if (max_kv_size == 0) {
-      EXPECT_GE(from_draft, 25);
-    }
+    EXPECT_EQ(tokens({.max_tokens = 60, .max_kv_size = max_kv_size, .drafter = &itself}), plain);
   }
 }
 
