@@ -149,7 +149,7 @@ Calls calls_of(std::string_view text, const Gemma& gemma) {
     Value arguments;
     if (!reader.object(arguments)) {
       if (reader.cut() && !calls.empty()) break;  // the calls before the one that was cut off stand
-      fail<ToolCallError>("[tool call] {}: {}: expected {}, found {}", gemma.name, name,
+      fail<ToolCallError>("[tool call] {}: {}: expected {}, found {}", gemma.name, excerpt(name),
                           reader.cut() ? "more arguments and }" : "key:value",
                           excerpt(text.substr(std::min(reader.at(), text.size()))));
     }

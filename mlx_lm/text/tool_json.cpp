@@ -7,12 +7,15 @@
 namespace mlx_lm::text::formats {
 namespace {
 
+constexpr std::string_view kBegin = "<|tool_call_begin|>", kEnd = "<|tool_call_end|>";
 constexpr std::string_view kArguments = "<|tool_call_argument_begin|>";
 
 bool is_name(char c) { return is_word(c) || c == '-'; }
 
 // functions.multiply:0<|tool_call_argument_begin|>{"a": 2}
 ToolCall kimi_call(std::string_view text) {
+  text = strip(text);
+  if (text.starts_with(kBegin)) text.remove_prefix(kBegin.size());  // of a call that was cut off before its end marker
   const auto mark = text.find(kArguments);
   const auto id = strip(text.substr(0, mark));
   const auto number = id.find_last_not_of("0123456789");
@@ -36,7 +39,7 @@ Calls json_tools(std::string_view text, const Tools&) {
 Calls kimi_k2(std::string_view text, const Tools&) {
   Calls calls;
   size_t at = 0;
-  while (const auto block = next_block(text, "<|tool_call_begin|>", "<|tool_call_end|>", at)) {
+  while (const auto block = next_block(text, kBegin, kEnd, at)) {
     calls.push_back(kimi_call(block->text));
     at = block->end;
   }
@@ -47,7 +50,7 @@ Calls kimi_k2(std::string_view text, const Tools&) {
 // A list of calls in JSON, or name[ARGS]{...}, repeated. The format has no end marker.
 Calls mistral(std::string_view text, const Tools&) {
   if (const auto list = read_value(text, Dialect::json); list && list->is(Value::Kind::array)) {
-    return calls_of_json("mistral", *list);
+    return calls_of_json("mistral", *list, /* bare */ true);
   }
   constexpr std::string_view kMark = "[ARGS]";
   Calls calls;
@@ -62,7 +65,7 @@ Calls mistral(std::string_view text, const Tools&) {
     while (const auto n = space_at(text.substr(at))) at += n;
     const auto arguments = read_value_at(text, at, Dialect::json);
     if (!arguments) {
-      fail<ToolCallError>("[tool call] mistral: {}: expected JSON, found {}", name, excerpt(text.substr(at)));
+      fail<ToolCallError>("[tool call] mistral: {}: expected JSON, found {}", excerpt(name), excerpt(text.substr(at)));
     }
     calls.push_back(make_call("mistral", name, *arguments));
   }

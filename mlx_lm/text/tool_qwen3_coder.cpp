@@ -94,7 +94,7 @@ Calls qwen3_coder(std::string_view text, const Tools& tools) {
     }
     const auto end = function_end.from(at);
     if (end == text.npos) {
-      fail<ToolCallError>("[tool call] qwen3_coder: {}: expected {}, found {}", name, kFunctionEnd,
+      fail<ToolCallError>("[tool call] qwen3_coder: {}: expected {}, found {}", excerpt(name), kFunctionEnd,
                           excerpt(strip(text.substr(at))));
     }
     calls.push_back(make_call("qwen3_coder", name, arguments.take()));

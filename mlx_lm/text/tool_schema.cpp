@@ -116,20 +116,21 @@ Value typed_value(std::string_view text, const json* schema) {
 ToolCall make_call(std::string_view format, std::string_view name, const Value& arguments, std::string id) {
   if (name.empty()) fail<ToolCallError>("[tool call] {}: expected the name of a function, found none", format);
   if (!arguments.is(Value::Kind::object)) {
-    fail<ToolCallError>("[tool call] {}: {}: expected an object of arguments, found {}", format, name,
+    fail<ToolCallError>("[tool call] {}: {}: expected an object of arguments, found {}", format, excerpt(name),
                         excerpt(to_json(arguments)));
   }
   return {std::move(id), std::string(name), to_json(arguments)};
 }
 
-std::vector<ToolCall> calls_of_json(std::string_view format, const Value& value) {
+std::vector<ToolCall> calls_of_json(std::string_view format, const Value& value, bool bare) {
   using Kind = Value::Kind;
   const auto call = [&](const Value& v) {
     const auto* name = v.find("name");
     const auto* id = v.find("id");
     const auto* arguments = v.find("arguments");
-    if (!name || !name->is(Kind::string)) {
-      fail<ToolCallError>("[tool call] {}: expected an object with a name, found {}", format, excerpt(to_json(v)));
+    if (!name || !name->is(Kind::string) || (!arguments && !bare)) {
+      fail<ToolCallError>("[tool call] {}: expected an object with name and arguments, found {}", format,
+                          excerpt(to_json(v)));
     }
     Value object{Kind::object, {}, {}, {}};
     if (arguments) {

@@ -34,7 +34,7 @@ Value typed_value(std::string_view text, const nlohmann::json* schema);
 ToolCall make_call(std::string_view format, std::string_view name, const Value& arguments, std::string id = {});
 
 // From an object {"name": text, "arguments": object, "id"?: text}, or a list of them. Arguments may be the text of an
-// object, or missing where there are none.
-std::vector<ToolCall> calls_of_json(std::string_view format, const Value& value);
+// object. bare: they may be missing. Errors: ToolCallError.
+std::vector<ToolCall> calls_of_json(std::string_view format, const Value& value, bool bare = false);
 
 }  // namespace mlx_lm::text

@@ -88,7 +88,7 @@ ToolCall kimi_k3_call(const Tag& tag) {
     const auto about = attributes_of(argument->attributes);
     const auto key = about.find("key"), type = about.find("type");
     if (key == about.end()) {
-      fail<ToolCallError>("[tool call] kimi_k3: {}: expected an argument with a key, found {}", name->second,
+      fail<ToolCallError>("[tool call] kimi_k3: {}: expected an argument with a key, found {}", excerpt(name->second),
                           excerpt(argument->attributes));
     }
     const bool text = type == about.end() || type->second == "string";
@@ -151,7 +151,8 @@ Calls minicpm5(std::string_view text, const Tools& tools) {
       inside = parameter->end;
       const auto close = parameter->text.find('>');
       if (close == parameter->text.npos) continue;
-      const auto key = unquoted(parameter->text.substr(0, close));
+      const auto quoted_key = strip(parameter->text.substr(0, close)), key = unquoted(quoted_key);
+      if (key.find_first_of("\"'<>") != key.npos || (key == quoted_key && key.empty())) continue;
       auto value = strip(parameter->text.substr(close + 1));
       constexpr std::string_view kOpen = "<![CDATA[", kClose = "]]>";
       if (value.starts_with(kOpen) && value.ends_with(kClose) && value.size() >= kOpen.size() + kClose.size()) {
