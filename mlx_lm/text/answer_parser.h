@@ -48,7 +48,7 @@ class AnswerParser {
   AnswerParser(const TokenizerWrapper& tokenizer, nlohmann::json tools, const std::vector<std::string>& stop_words,
                bool in_thinking);
 
-  // Parts are never empty. After a stop word nothing comes but what finish() has.
+  // Text and reasoning are never empty. After a stop word nothing comes but what finish() has.
   std::vector<AnswerPart> add(std::string_view piece);
   // Once, at the end. A block of calls that has no end marker yet is read as it is.
   std::vector<AnswerPart> finish(Ending ending);

@@ -39,7 +39,7 @@ Value number_of(std::string_view text, std::string_view key, bool whole) {
   if (auto digits = read_int(text)) return Value::of_number(*std::move(digits));
   const auto number = read_float(text);
   if (!number || (whole && *number != std::trunc(*number))) {
-    fail<ToolCallError>("[tool call] qwen3_coder: {}: expected {}, found {}", key,
+    fail<ToolCallError>("[tool call] qwen3_coder: {}: expected {}, found {}", excerpt(key),
                         whole ? "a whole number" : "a number", excerpt(text));
   }
   return Value::of_number(number_json(*number));

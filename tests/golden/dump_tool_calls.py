@@ -242,33 +242,64 @@ def kimi_k3(rng):
 WRITERS = {f.__name__: f for f in (minimax_m2, gemma4, function_gemma, longcat, glm47, pythonic, qwen3_coder, kimi_k2, mistral,
                                    json_tools, minicpm5, muse_spark, kimi_k3)}
 EXTRA = {
-    'minimax_m2': ['<invoke name="get_weather"><parameter name="ratio">nan</parameter></invoke>',
-                '<invoke name="get_weather"><parameter name="count">inf</parameter></invoke>'],
- 'gemma4': ['call:f{<|"|>k<|"|>:1}', 'call:f{a:NaN}', 'call:f{a:1e999}'],
- 'longcat': ['two words'],
- 'glm47': ['{"name":"get_weather","arguments":{"city":5}}'],
- 'pythonic': ['[f(a=NaN)]', '[f(a=g(1))]', '[f(None=1)]'],
- 'qwen3_coder': ['<function=get_weather><parameter=ratio>inf</parameter></function>',
-                 '<function=get_weather><parameter=ratio>nan</parameter></function>',
-                 '<function=get_weather><parameter=count>1e999</parameter></function>',
-                 '<function=>\n</function>'],
- 'kimi_k2': ['f:0<|tool_call_argument_begin|>{"a": NaN}', 'f:1x:2<|tool_call_argument_begin|>{}'],
- 'mistral': ['f[ARGS]{"a": NaN}',
-             '[{"name":"f"}]',
-             '[{"name":"f","arguments":"[1]"}]',
-             'f[ARGS]{} trailing g[ARGS]{}',
-             'f[ARGS]{"a": 1e999}'],
- 'json_tools': ['{"name":"f"}',
-                '{"name":"f","arguments":{},"extra":1}',
-                '{"name":"f","arguments":{"a":NaN}}',
-                '{"name":"f","arguments":{"a":1e999}}',
-                '{"name":"f","arguments":{}}{"name":"g","arguments":{}}'],
- 'minicpm5': ['get_weather><param name=count>5</param>', '"f">'],
- 'muse_spark': ['<atem:invoke name="f"><atem:parameter name="a" string="true">5</atem:parameter>',
-                '<atem:invoke id="1" name="f"></atem:invoke>',
-                '<atem:invoke name="f">'],
- 'kimi_k3': ['<|open|>call<|sep|><|close|>call<|sep|><|open|>call tool="f"<|sep|><|close|>call<|sep|>',
-             '<|open|>call tool="f"<|sep|><|open|>json<|sep|>[1]<|close|>json<|sep|><|close|>call<|sep|>']}
+    "minimax_m2": [
+        '<invoke name="get_weather"><parameter name="ratio">nan</parameter></invoke>',
+        '<invoke name="get_weather"><parameter name="count">inf</parameter></invoke>',
+    ],
+    "gemma4": [
+        'call:f{<|"|>k<|"|>:1}',
+        'call:f{a:NaN}',
+        'call:f{a:1e999}',
+    ],
+    "longcat": [
+        'two words',
+    ],
+    "glm47": [
+        '{"name":"get_weather","arguments":{"city":5}}',
+    ],
+    "pythonic": [
+        '[f(a=NaN)]',
+        '[f(a=g(1))]',
+        '[f(None=1)]',
+    ],
+    "qwen3_coder": [
+        '<function=get_weather><parameter=ratio>inf</parameter></function>',
+        '<function=get_weather><parameter=ratio>nan</parameter></function>',
+        '<function=get_weather><parameter=count>1e999</parameter></function>',
+        '<function=>\n</function>',
+    ],
+    "kimi_k2": [
+        'f:0<|tool_call_argument_begin|>{"a": NaN}',
+        'f:1x:2<|tool_call_argument_begin|>{}',
+    ],
+    "mistral": [
+        'f[ARGS]{"a": NaN}',
+        '[{"name":"f"}]',
+        '[{"name":"f","arguments":"[1]"}]',
+        'f[ARGS]{} trailing g[ARGS]{}',
+        'f[ARGS]{"a": 1e999}',
+    ],
+    "json_tools": [
+        '{"name":"f"}',
+        '{"name":"f","arguments":{},"extra":1}',
+        '{"name":"f","arguments":{"a":NaN}}',
+        '{"name":"f","arguments":{"a":1e999}}',
+        '{"name":"f","arguments":{}}{"name":"g","arguments":{}}',
+    ],
+    "minicpm5": [
+        'get_weather><param name=count>5</param>',
+        '"f">',
+    ],
+    "muse_spark": [
+        '<atem:invoke name="f"><atem:parameter name="a" string="true">5</atem:parameter>',
+        '<atem:invoke id="1" name="f"></atem:invoke>',
+        '<atem:invoke name="f">',
+    ],
+    "kimi_k3": [
+        '<|open|>call<|sep|><|close|>call<|sep|><|open|>call tool="f"<|sep|><|close|>call<|sep|>',
+        '<|open|>call tool="f"<|sep|><|open|>json<|sep|>[1]<|close|>json<|sep|><|close|>call<|sep|>',
+    ],
+}
 BROKEN = ["", " ", "\n", "hello", "{", "}", "[]", "{}", "null", "5", '"text"', "[5]", '{"name": 5, "arguments": {}}']
 
 

@@ -19,25 +19,36 @@ const json& golden() {
   return data;
 }
 
-// Calls as the golden file has them, the arguments as values: the order of keys counts, the spelling of numbers does not.
+// Calls as the golden file has them, the arguments as values: the order of keys counts, the spelling of numbers does
+// not.
 ordered_json values(ordered_json calls) {
   if (calls.is_null()) return calls;
   for (auto& call : calls) call[1] = ordered_json::parse(call[1].get<std::string>());
   return calls;
 }
 
-ordered_json parsed(const ToolFormat& format, const std::string& text, const json& tools) {
+// None for a text that is refused, which takes one clear line.
+std::vector<ToolCall> parsed_calls(const ToolFormat& format, const std::string& text, const json& tools) {
   try {
-    auto calls = ordered_json::array();
-    for (const auto& call : format.parse(text, tools)) {
-      calls.push_back({call.name, call.arguments, call.id.empty() ? ordered_json() : ordered_json(call.id)});
-    }
-    return values(calls);
+    auto calls = format.parse(text, tools);
+    EXPECT_FALSE(calls.empty()) << text;
+    return calls;
   } catch (const ToolCallError& error) {
-    EXPECT_TRUE(std::string(error.what()).starts_with("[tool call] ")) << error.what();
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return nullptr;
+    const std::string_view line = error.what();
+    EXPECT_TRUE(line.starts_with("[tool call] ")) << line;
+    EXPECT_EQ(line.find('\n'), line.npos) << line;
+    EXPECT_LT(line.size(), 300u) << line;
+    EXPECT_EQ(find_invalid(line), line.npos) << line;
+    return {};
   }
+}
+
+ordered_json parsed(const ToolFormat& format, const std::string& text, const json& tools) {
+  auto calls = ordered_json::array();
+  for (const auto& call : parsed_calls(format, text, tools)) {
+    calls.push_back({call.name, call.arguments, call.id.empty() ? ordered_json() : ordered_json(call.id)});
+  }
+  return calls.empty() ? ordered_json() : values(calls);
 }
 
 class Format : public testing::TestWithParam<const char*> {};
@@ -69,6 +80,162 @@ INSTANTIATE_TEST_SUITE_P(ToolParsers, Format,
                                          "qwen3_coder", "kimi_k2", "mistral", "json_tools", "minicpm5", "muse_spark",
                                          "kimi_k3"),
                          [](const auto& info) { return info.param; });
+
+// Mutations and joints of the golden texts: calls that keep their promise, or one clear error.
+TEST_P(Format, survives_any_text) {
+  const auto* format = find_tool_format(GetParam());
+  const auto& cases = golden().at("formats").at(GetParam());
+  const std::string marks = "<>{}[]()\"'|:,=/\\\n \0\xFFa1-_\xC3\xA9" + std::string(format->start);
+  std::mt19937 random(7);
+  const auto any = [&]() -> const std::string& {
+    return cases[random() % cases.size()][0].get_ref<const std::string&>();
+  };
+  for (int i = 0; i < 6000; ++i) {
+    std::string text = any();
+    for (size_t n = random() % 6; n > 0; --n) {
+      const size_t at = random() % (text.size() + 1);
+      switch (random() % 5) {
+        case 0:
+          text.resize(at);
+          break;
+        case 1:
+          text.erase(at, 1 + random() % 8);
+          break;
+        case 2:
+          text.insert(at, 1, marks[random() % marks.size()]);
+          break;
+        case 3:
+          text.insert(at, text.substr(random() % (text.size() + 1), random() % 20));
+          break;
+        default:
+          text += any();
+      }
+    }
+    const json tools = i % 2 ? golden().at("tools") : json();
+    for (const auto& call : parsed_calls(*format, text, tools)) {
+      EXPECT_FALSE(call.name.empty()) << text;
+      // Strict: UTF-8, no NaN, no number that a double cannot hold.
+      const auto arguments = json::parse(call.arguments, nullptr, /* allow_exceptions */ false);
+      EXPECT_TRUE(arguments.is_object()) << text << " -> " << call.arguments;
+    }
+  }
+}
+
+// Patterns that backtracking parsers take quadratic time for, or that nest: at this length they would not end.
+TEST_P(Format, is_linear_and_bounded_in_depth) {
+  const auto* format = find_tool_format(GetParam());
+  std::vector<std::string> units = {" ",
+                                    "\n",
+                                    "a",
+                                    "[",
+                                    "{",
+                                    "(",
+                                    "\"",
+                                    "'",
+                                    "<",
+                                    ">",
+                                    ":",
+                                    ",",
+                                    "=",
+                                    "a=",
+                                    "\\",
+                                    "[a(",
+                                    "a:{",
+                                    "call:f{",
+                                    "call:f{a:",
+                                    "f[ARGS]",
+                                    "f[ARGS]{",
+                                    "<function=f>",
+                                    "<function=f></function>",
+                                    "<parameter=a>",
+                                    "<invoke name=a>",
+                                    "</invoke>",
+                                    "<parameter name=a>",
+                                    "<arg_key>",
+                                    "<arg_key>a</arg_key>",
+                                    "</arg_key>",
+                                    "<arg_value>",
+                                    "<longcat_arg_key>a</longcat_arg_key>",
+                                    "<|tool_call_begin|>",
+                                    "f:0",
+                                    "<|tool_call_argument_begin|>",
+                                    "<|open|>call<|sep|>",
+                                    "<|open|>argument<|sep|>",
+                                    "=\"",
+                                    " name=\"",
+                                    "<atem:invoke name=\"a\">",
+                                    "<atem:parameter name=\"a\">",
+                                    "<param name=\"a\">",
+                                    "\"a\">",
+                                    "<|\"|>",
+                                    "<escape>",
+                                    "f\n",
+                                    "a=1 "};
+  for (const auto& unit : units) {
+    for (const char* head : {"", "[f(a=", "{\"name\": \"f\", \"arguments\": ", "call:f{a:", "f[ARGS]", "f ",
+                             "f:0<|tool_call_argument_begin|>"}) {
+      std::string text = head;
+      while (text.size() < 300'000) text += unit;
+      parsed_calls(*format, text, golden().at("tools"));
+    }
+  }
+}
+
+TEST_P(Format, takes_any_tools) {
+  const auto* format = find_tool_format(GetParam());
+  json deep = json::object();
+  for (int i = 0; i < 10'000; ++i) deep = {{"anyOf", {std::move(deep)}}};
+  const auto tool = [](json properties) {
+    return json{{{"function", {{"name", "get_weather"}, {"parameters", {{"properties", std::move(properties)}}}}}}};
+  };
+  const std::vector<json> all = {5,
+                                 json::array({5, nullptr, json::object(), {{"function", 5}}}),
+                                 {{{"function", {{"name", 5}}}}},
+                                 {{{"function", {{"name", "get_weather"}, {"parameters", 5}}}}},
+                                 tool(5),
+                                 tool({{"city", 5}, {"count", {{"type", 5}}}, {"ratio", {{"enum", 5}, {"anyOf", 5}}}}),
+                                 tool({{"city", deep}, {"count", {{"type", {1, "integer"}}}}})};
+  for (const auto& tools : all) {
+    for (const auto& c : golden().at("formats").at(GetParam())) parsed_calls(*format, c[0], tools);
+  }
+}
+
+TEST(ToolFormats, have_mlx_lms_names_and_markers) {
+  const auto formats = json::parse(std::ifstream(std::string(MLX_LM_TEST_DATA) + "/golden/tool_formats.json"));
+  json found = json::object();
+  for (const auto& format : tool_formats()) found[std::string(format.name)] = {format.start, format.end};
+  EXPECT_EQ(found, formats.at("markers"));
+  EXPECT_EQ(find_tool_format("nope"), nullptr);
+  EXPECT_EQ(find_tool_format(""), nullptr);
+}
+
+TEST(ToolFormats, are_told_by_their_templates) {
+  const auto formats = json::parse(std::ifstream(std::string(MLX_LM_TEST_DATA) + "/golden/tool_formats.json"));
+  ASSERT_GE(formats.at("templates").size(), 150u);
+  for (const auto& c : formats.at("templates")) {
+    const auto* format = tool_format_of_template(c[0].get<std::string>());
+    EXPECT_EQ(format ? json(format->name) : json(), c[1]) << c[0];
+  }
+}
+
+TEST(ToolFormats, say_what_was_wrong) {
+  const auto line = [](const char* format, const std::string& text) {
+    try {
+      find_tool_format(format)->parse(text, golden().at("tools"));
+    } catch (const ToolCallError& error) {
+      return std::string(error.what());
+    }
+    return std::string("nothing thrown");
+  };
+  EXPECT_EQ(line("json_tools", "{\"name\": \"f\""), "[tool call] json_tools: expected JSON, found '{\"name\": \"f\"'");
+  EXPECT_EQ(line("qwen3_coder", ""), "[tool call] qwen3_coder: expected <function=name>, found nothing");
+  EXPECT_EQ(line("qwen3_coder", "<function=get_weather><parameter=count>\nmany\n</parameter></function>"),
+            "[tool call] qwen3_coder: 'count': expected a whole number, found 'many'");
+  EXPECT_EQ(line("kimi_k2", std::string(100, 'x')),
+            "[tool call] kimi_k2: expected functions.name:number<|tool_call_argument_begin|>, found '" +
+                std::string(60, 'x') + "...'");
+  EXPECT_EQ(line("gemma4", "call:f{a:1"), "[tool call] gemma4: 'f': expected more arguments and }, found nothing");
+}
 
 }  // namespace
 }  // namespace mlx_lm::text

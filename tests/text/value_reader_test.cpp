@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "mlx_lm/text/number.h"
-
 namespace mlx_lm::text {
 namespace {
 
@@ -20,9 +18,10 @@ TEST(ValueReader, reads_json) {
   EXPECT_EQ(json_of("123456789012345678901234567890"), "123456789012345678901234567890");
   EXPECT_EQ(json_of("{\"a\": 1, \"b\": 2, \"a\": 3}"), "{\"a\": 3, \"b\": 2}");
   EXPECT_EQ(json_of("\"\\ud800x\\ud800\\u0041\""), "\"\uFFFDx\uFFFDA\"");
-  for (const char* wrong : {"", " ", "{", "[1,]", "{\"a\":1,}", "{a:1}", "01", "1.", ".5", "+1", "1_0", "0x1", "NaN",
-                            "-Infinity", "True", "'a'", "\"a", "\"\\x41\"", "\"a\nb\"", "1 2", "[1 2]", "\"\\u12\"", "--1",
-                            "1e", "nul", "nullx", "{\"a\"}", "{1: 2}", "[", "]", "\"\\", "1e400", "-"}) {
+  for (const char* wrong : {"",         " ",   "{",     "[1,]",      "{\"a\":1,}", "{a:1}", "01",  "1.",    ".5",
+                            "+1",       "1_0", "0x1",   "NaN",       "-Infinity",  "True",  "'a'", "\"a",   "\"\\x41\"",
+                            "\"a\nb\"", "1 2", "[1 2]", "\"\\u12\"", "--1",        "1e",    "nul", "nullx", "{\"a\"}",
+                            "{1: 2}",   "[",   "]",     "\"\\",      "1e400",      "-"}) {
     EXPECT_EQ(json_of(wrong), "none") << wrong;
   }
   EXPECT_EQ(json_of(std::string(400, '9')), "none");
@@ -47,9 +46,11 @@ TEST(ValueReader, reads_python) {
   EXPECT_EQ(python("[1, # one\n 2]"), "[1, 2]");
   EXPECT_EQ(python("5 # five"), "5");
   EXPECT_EQ(read("[true, null, True]", Dialect::python_and_json), "[true, null, true]");
-  for (const char* wrong : {"", "true", "{1, 2}", "b'x'", "f'x'", "1j", "007", "1__0", "1_", "1a", "'a\nb'", "'a", "'''a'",
-                            "a", "f(1)", "[1 2]", "1\n2", "{[1]: 2}", "--5", "1+2", "...", "'\\N{DASH}'", "'\\xg'", "{**a}",
-                            "[,]", "(,)", "0x", "0x1_", "0o8", "0b2", "0q1", "'\\U00110000'", "'", "'\\", "1e400"}) {
+  for (const char* wrong : {"",     "true",     "{1, 2}", "b'x'", "f'x'",  "1j",          "007",    "1__0",
+                            "1_",   "1a",       "'a\nb'", "'a",   "'''a'", "a",           "f(1)",   "[1 2]",
+                            "1\n2", "{[1]: 2}", "--5",    "1+2",  "...",   "'\\N{DASH}'", "'\\xg'", "{**a}",
+                            "[,]",  "(,)",      "0x",     "0x1_", "0o8",   "0b2",         "0q1",    "'\\U00110000'",
+                            "'",    "'\\",      "1e400"}) {
     EXPECT_EQ(python(wrong), "none") << wrong;
   }
 }
@@ -91,22 +92,6 @@ TEST(ValueReader, is_linear_in_the_number_of_keys) {
   ASSERT_TRUE(value);
   EXPECT_EQ(value->items.size(), 200'000u);
   EXPECT_EQ(value->items[5].text, "1");
-}
-
-TEST(Number, reads_what_int_and_float_take) {
-  EXPECT_EQ(read_int(" +007 "), "7");
-  EXPECT_EQ(read_int("-1_000"), "-1000");
-  EXPECT_EQ(read_int("-0"), "0");
-  for (const char* wrong : {"", "-", "1.0", "1e3", "0x1", "1 2", "a", "_1", "1__0"}) EXPECT_FALSE(read_int(wrong)) << wrong;
-  EXPECT_EQ(read_float(" -1_0.5e1 "), -105.0);
-  EXPECT_EQ(read_float("1e-999"), 0.0);
-  for (const char* wrong : {"", ".", "nan", "inf", "1e999", "1.5x", "e5"}) EXPECT_FALSE(read_float(wrong)) << wrong;
-  EXPECT_EQ(number_json(5.0), "5");
-  EXPECT_EQ(number_json(-0.0), "0");
-  EXPECT_EQ(number_json(1e22), "10000000000000000000000");
-  EXPECT_EQ(number_json(1e-7), "1e-07");
-  EXPECT_EQ(number_json(0.1), "0.1");
-  EXPECT_EQ(number_json(1.7976931348623157e308).size(), 309u);
 }
 
 }  // namespace
