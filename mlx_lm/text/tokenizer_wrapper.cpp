@@ -40,6 +40,30 @@ std::string template_of(const json& config, const std::string& where) {
                     where);
 }
 
+// Source: mlx-lm's _infer_tool_parser and load.
+const ToolFormat* tool_format_of(const json& config, const std::string& chat_template, const Tokenizer& tokenizer,
+                                 const std::string& where) {
+  if (const auto name = config.find("tool_parser_type"); name != config.end() && !name->is_null()) {
+    const auto* format = name->is_string() ? find_tool_format(name->get_ref<const std::string&>()) : nullptr;
+    if (format) return format;
+    std::string known;
+    for (const auto& each : tool_formats()) known += (known.empty() ? "" : ", ") + std::string(each.name);
+    fail<ConfigError>("[tokenizer] {}: tool_parser_type: expected one of {}, found {}", where, known, name->dump());
+  }
+  if (const auto* format = tool_format_of_template(chat_template)) return format;
+  if (has_xtml(tokenizer)) return find_tool_format("kimi_k3");
+  // The tokens alone: templates of some models do not write calls.
+  const auto* format = find_tool_format("pythonic");
+  const auto has = [&](std::string_view marker) { return tokenizer.token_to_id(marker).has_value(); };
+  return has(format->start) && has(format->end) ? format : nullptr;
+}
+
+// Offset of the last place where `part` stands in ids; -1 if it stands nowhere.
+std::ptrdiff_t rfind(std::span<const int> ids, const std::vector<int>& part) {
+  const auto found = std::find_end(ids.begin(), ids.end(), part.begin(), part.end());
+  return found == ids.end() ? -1 : found - ids.begin();
+}
+
 // Marks the end of the last message's text, so that it is found again in what the template writes.
 // Source: transformers 5, render_jinja_template.
 constexpr std::string_view kTag = "CONTINUE_FINAL_MESSAGE_TAG ";
@@ -91,6 +115,14 @@ TokenizerWrapper::TokenizerWrapper(Parts parts)
     if (auto id = tokenizer_.token_to_id(*eos_token_)) eos_token_ids_.insert(*id);
   }
   if (template_source_.empty()) template_source_ = template_of(config, where_);
+  thinking_ = find_thinking(tokenizer_);
+  tool_format_ = tool_format_of(config, template_source_, tokenizer_, where_);
+  if (tool_format_) {
+    tool_calling_ = Markers::of(tokenizer_, std::string(tool_format_->start), std::string(tool_format_->end));
+  }
+  if (has_xtml(tokenizer_)) {
+    structural_markers_ = {"<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>"};
+  }
 }
 
 std::vector<int> TokenizerWrapper::encode(const std::string& text, bool add_special_tokens) const {
@@ -118,6 +150,7 @@ std::string TokenizerWrapper::apply_chat_template(const json& messages, const Ch
   context["tools"] = options.tools;
   context["documents"] = nullptr;
   context["add_generation_prompt"] = options.add_generation_prompt;
+  context["enable_thinking"] = has_thinking();
   for (const auto& [key, value] : options.extra.items()) context[key] = value;
   std::string variables;
   try {
@@ -127,6 +160,10 @@ std::string TokenizerWrapper::apply_chat_template(const json& messages, const Ch
   }
   auto rendered = ChatTemplate(template_source_, where_).render_json(variables);
   return options.continue_final_message ? before_tag(std::move(rendered)) : rendered;
+}
+
+bool TokenizerWrapper::ends_in_thinking(std::span<const int> prompt) const {
+  return thinking_ && rfind(prompt, thinking_->start_ids) > rfind(prompt, thinking_->end_ids);
 }
 
 void TokenizerWrapper::add_eos_token(const std::string& token) {
