@@ -4,6 +4,7 @@
 
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
+#include "mlx_lm/ops/low_rank.h"
 #include "mlx_lm/ops/matrix_form.h"
 
 namespace mlx_lm::ops {
@@ -122,7 +123,10 @@ mx::array matmul(const mx::array& x, const Matrix& w, const std::optional<mx::ar
 
 mx::array residual_add(const mx::array& a, const mx::array& b) {
   const auto* product = backend() == Backend::mlx ? nullptr : pending_product(b);
-  if (!product || a.shape() != b.shape()) return mx::add(a, b);
+  if (!product || a.shape() != b.shape()) {
+    const auto sum = add_to_low_rank(a, b);
+    return sum ? *sum : mx::add(a, b);
+  }
   auto step = *product;
   step.residual = true;
   auto inputs = b.inputs();
