@@ -1,7 +1,9 @@
 #include "mlx_lm/cli/flags.h"
 
 #include <charconv>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <map>
 
 #include "mlx_lm/base/error.h"
@@ -36,6 +38,15 @@ std::map<int, float> parse_logit_bias(const std::string& text) {
     biases[*id] = value.get<float>();
   }
   return biases;
+}
+
+// The flag's value, or the content of the file that it names.
+std::string value_or_file(const std::string& value, const char* flag) {
+  if (!value.starts_with('@')) return value;
+  std::ifstream file(value.substr(1), std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  if (!file) fail<RequestError>("[generate] {}: expected a file that can be read, found {}", flag, value.substr(1));
+  return text;
 }
 
 }  // namespace
@@ -106,6 +117,41 @@ void check(SamplingFlags& f) {
   if (!f.logit_bias.empty()) f.penalties.logit_bias = parse_logit_bias(f.logit_bias);
   f.sampler.validate();
   f.penalties.validate();
+}
+
+void add_structure_flags(CLI::App& app, StructureFlags& f) {
+  app.add_option("--json-schema", f.json_schema, "JSON schema that the answer fulfils; @FILE reads it from a file");
+  app.add_flag("--json-object", f.json_object, "The answer is a JSON object, of any kind");
+  app.add_option("--regex", f.regex, "Regular expression that the whole answer matches; @FILE");
+  app.add_option("--grammar", f.grammar, "Lark grammar of the answer, from its rule `start`; @FILE");
+  app.add_option("--choice", f.choice, "The answer is one of these; to be given for each")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+std::optional<GrammarOptions> grammar_options(const StructureFlags& f) {
+  GrammarOptions o{.json_object = f.json_object, .choice = f.choice};
+  if (!f.json_schema.empty()) o.json_schema = value_or_file(f.json_schema, "json-schema");
+  if (!f.regex.empty()) o.regex = value_or_file(f.regex, "regex");
+  if (!f.grammar.empty()) o.lark = value_or_file(f.grammar, "grammar");
+  if (!o.json_schema && !o.json_object && !o.regex && !o.lark && o.choice.empty()) return std::nullopt;
+  o.validate();
+  return o;
+}
+
+std::optional<Grammar> make_grammar(const std::optional<GrammarOptions>& options, const Loaded& loaded) {
+  if (!options) return std::nullopt;
+  const auto& ids = loaded.tokenizer.eos_token_ids();
+  const std::vector<int> end_tokens(ids.begin(), ids.end());
+  return Grammar(GrammarTokens(loaded.tokenizer.tokenizer(), loaded.model->vocab_size(), end_tokens), *options);
+}
+
+void add_draft_flags(CLI::App& app, DraftFlags& f) {
+  app.add_option("--draft-model", f.draft_model, "Small model of the same vocabulary that guesses tokens")
+      ->excludes(app.add_flag("--prompt-lookup", f.prompt_lookup,
+                              "Guess tokens by what followed where the text's last ones stood before"));
+  add_number(app, "--num-draft-tokens", f.num_draft_tokens,
+             "Tokens guessed at a time at most; as many as seem worth it")
+      ->capture_default_str();
 }
 
 void print_json(const nlohmann::json& result, std::string_view area) {

@@ -4,9 +4,11 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
+#include "mlx_lm/hub/grammar.h"
 #include "mlx_lm/load/load.h"
 #include "mlx_lm/sample/logits_processors.h"
 #include "mlx_lm/sample/sampler.h"
@@ -54,6 +56,26 @@ void add_sampling_flags(CLI::App& app, SamplingFlags& flags);
 // Moves logit_bias into the penalties, and checks everything that needs no model. Errors: RequestError that names the
 // flag.
 void check(SamplingFlags& flags);
+
+// What the answer has to be. A value that starts with @ is the name of a file with it.
+struct StructureFlags {
+  std::string json_schema, regex, grammar;
+  std::vector<std::string> choice;
+  bool json_object = false;
+};
+void add_structure_flags(CLI::App& app, StructureFlags& flags);
+// None: the answer may be anything. Errors: RequestError for several of them, or a file that cannot be read.
+std::optional<GrammarOptions> grammar_options(const StructureFlags& flags);
+// Errors: RequestError that names the place in the schema, regular expression or grammar.
+std::optional<Grammar> make_grammar(const std::optional<GrammarOptions>& options, const Loaded& loaded);
+
+// Who drafts tokens.
+struct DraftFlags {
+  std::string draft_model;  // empty: none
+  bool prompt_lookup = false;
+  int num_draft_tokens = 8;
+};
+void add_draft_flags(CLI::App& app, DraftFlags& flags);
 
 // The result of --json, on standard output. area: for the error when it cannot be written.
 void print_json(const nlohmann::json& result, std::string_view area);

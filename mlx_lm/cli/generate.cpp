@@ -1,16 +1,21 @@
-// mlx_lm generate: one prompt, one answer. Flags, defaults and output are mlx_lm.generate's.
+// mlx_lm generate: a prompt and its answer, or a file of prompts and theirs. Flags, defaults and output are
+// mlx_lm.generate's.
 #include <unistd.h>
 
+#include <fstream>
 #include <iostream>
 #include <iterator>
+#include <map>
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/cli/commands.h"
 #include "mlx_lm/cli/flags.h"
 #include "mlx_lm/cli/interrupt.h"
 #include "mlx_lm/cli/progress.h"
+#include "mlx_lm/generate/batch_generate.h"
 #include "mlx_lm/generate/stream_generate.h"
 #include "mlx_lm/load/json_file.h"
+#include "mlx_lm/sample/constraint.h"
 
 namespace mlx_lm::cli {
 namespace {
@@ -30,6 +35,10 @@ struct Flags {
   std::string verbose = "True";
   int max_kv_size = 0;
   int prefill_step_size = 2048;
+  DraftFlags draft;
+  StructureFlags structure;
+  std::string prompts;  // file; empty: one prompt
+  int batch_size = 32;
 };
 
 void add_flags(CLI::App& app, Flags& f) {
@@ -50,6 +59,12 @@ void add_flags(CLI::App& app, Flags& f) {
   app.add_option("--verbose", f.verbose, "False: print only the answer, at the end")->capture_default_str();
   number("--max-kv-size", f.max_kv_size, "Tokens that the key-value cache may keep; 0: all");
   number("--prefill-step-size", f.prefill_step_size, "Prompt tokens computed at a time");
+  add_draft_flags(app, f.draft);
+  add_structure_flags(app, f.structure);
+  app.add_option("--prompts", f.prompts,
+                 "File with a prompt in each line: a text, or a JSON object with `prompt` or `messages`; answers are "
+                 "JSON lines in the same order ('-': standard input)");
+  number("--batch-size", f.batch_size, "Prompts of --prompts that are answered at once");
 }
 
 bool is_false(std::string text) {
@@ -76,30 +91,141 @@ json template_variables(const std::string& text) {
   return value;
 }
 
-std::vector<int> encode(const Flags& f, std::string prompt, json variables, const text::TokenizerWrapper& tokenizer) {
-  const bool chat = !f.ignore_chat_template && tokenizer.has_chat_template();
-  if (chat) {
-    auto messages = json::array();
-    if (f.system_prompt) messages.push_back({{"role", "system"}, {"content", *f.system_prompt}});
-    messages.push_back({{"role", "user"}, {"content", prompt}});
-    if (f.prefill_response) messages.push_back({{"role", "assistant"}, {"content", *f.prefill_response}});
-    prompt = tokenizer.apply_chat_template(messages, {.add_generation_prompt = !f.prefill_response,
-                                                      .continue_final_message = f.prefill_response.has_value(),
-                                                      .extra = std::move(variables)});
+// The conversation's tokens. messages: what the user says, or a conversation.
+std::vector<int> encode(const Flags& f, json messages, const json& variables, const text::TokenizerWrapper& tokenizer) {
+  if (f.ignore_chat_template || !tokenizer.has_chat_template()) {
+    std::string prompt;
+    for (const auto& message : messages) prompt += message.at("content").get<std::string>();
+    return tokenizer.encode(prompt, /* add_special_tokens */ true);
   }
-  return tokenizer.encode(prompt, /* add_special_tokens */ !chat);
+  if (f.system_prompt) messages.insert(messages.begin(), {{"role", "system"}, {"content", *f.system_prompt}});
+  if (f.prefill_response) messages.push_back({{"role", "assistant"}, {"content", *f.prefill_response}});
+  const auto prompt = tokenizer.apply_chat_template(messages, {.add_generation_prompt = !f.prefill_response,
+                                                               .continue_final_message = f.prefill_response.has_value(),
+                                                               .extra = variables});
+  return tokenizer.encode(prompt, /* add_special_tokens */ false);
+}
+
+json one_message(std::string prompt) { return json::array({{{"role", "user"}, {"content", std::move(prompt)}}}); }
+
+// The messages of each line. Errors: RequestError that names the line.
+std::vector<json> read_prompts(const std::string& name) {
+  std::ifstream file;
+  if (name != "-") file.open(name, std::ios::binary);
+  std::istream& in = name == "-" ? std::cin : file;
+  if (!in) fail<RequestError>("[generate] prompts: expected a file that can be read, found {}", name);
+  std::vector<json> prompts;
+  std::string line;
+  for (int number = 1; std::getline(in, line); ++number) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty()) continue;
+    const auto where = fmt::format("{}:{}", name, number);
+    if (!line.starts_with('{')) {
+      prompts.push_back(one_message(replace_all(replace_all(line, "\\n", "\n"), "\\t", "\t")));
+      continue;
+    }
+    const auto object = parse_json(line, where);
+    const auto refuse = [&](const char* expected) {
+      fail<RequestError>("[generate] {}: expected {}", where, expected);
+    };
+    if (object.contains("messages") == object.contains("prompt")) refuse("one of `prompt` and `messages`");
+    if (object.contains("prompt")) {
+      if (!object["prompt"].is_string()) refuse("`prompt` to be a text");
+      prompts.push_back(one_message(object["prompt"]));
+      continue;
+    }
+    const auto& messages = object["messages"];
+    if (!messages.is_array() || messages.empty()) refuse("`messages` to be a list of messages");
+    for (const auto& message : messages) {
+      const auto is_text = [&](const char* key) { return message.contains(key) && message[key].is_string(); };
+      if (!message.is_object() || !is_text("role") || !is_text("content")) {
+        refuse("messages to be objects with the texts `role` and `content`");
+      }
+    }
+    prompts.push_back(messages);
+  }
+  if (prompts.empty()) fail<RequestError>("[generate] prompts: expected a prompt in each line, found none in {}", name);
+  return prompts;
+}
+
+const char* name_of(FinishReason reason) {
+  return reason == FinishReason::stop ? "stop" : reason == FinishReason::length ? "length" : "cancelled";
+}
+
+sample::Sampler make_sampler(const Flags& f, const text::TokenizerWrapper& tokenizer) {
+  auto options = f.sampling.sampler;
+  if (options.temp == 0) return {};
+  options.xtc_special_tokens = tokenizer.encode("\n");
+  options.xtc_special_tokens.insert(options.xtc_special_tokens.end(), tokenizer.eos_token_ids().begin(),
+                                    tokenizer.eos_token_ids().end());
+  return sample::make_sampler(options);
+}
+
+// Answers in the order of the prompts, each as soon as it and those before are there.
+int run_batch(const Flags& f, const Loaded& loaded, const std::vector<json>& conversations, const json& variables,
+              const std::optional<Grammar>& grammar) {
+  std::vector<BatchPrompt> prompts;
+  for (const auto& messages : conversations) {
+    SequenceOptions options{.max_tokens = f.max_tokens,
+                            .sampler = make_sampler(f, loaded.tokenizer),
+                            .logits_processors = sample::make_logits_processors(f.sampling.penalties)};
+    if (grammar) options.constraint = std::make_shared<sample::Constraint>(grammar->matcher());
+    prompts.push_back({encode(f, messages, variables, loaded.tokenizer), std::move(options)});
+  }
+  StatusLine status;
+  BatchGenerateOptions options{.batch = {.completion_batch_size = f.batch_size,
+                                         .prefill_step_size = f.prefill_step_size,
+                                         .max_kv_size = f.max_kv_size}};
+  options.stop = stop_on_interrupt();
+  size_t done = 0, written = 0;
+  std::map<size_t, std::string> lines;
+  options.on_answer = [&](const BatchAnswer& answer) {
+    const json line{{"index", answer.index},
+                    {"text", answer.text},
+                    {"finish_reason", name_of(answer.finish_reason)},
+                    {"prompt_tokens", answer.prompt_tokens},
+                    {"generation_tokens", answer.tokens.size()}};
+    lines[answer.index] = line.dump(-1, ' ', false, json::error_handler_t::replace);
+    done += 1;
+    for (auto next = lines.find(written); next != lines.end(); next = lines.find(++written)) {
+      status.clear();
+      std::cout << next->second << '\n' << std::flush;
+      lines.erase(next);
+    }
+  };
+  options.on_step = [&](const BatchStats& stats) {
+    status.show(
+        fmt::format("{} of {} answers, {:.0f} tokens per second", done, conversations.size(), stats.generation_tps));
+  };
+  const auto stop = options.stop;
+  const auto result = batch_generate(*loaded.model, loaded.tokenizer, std::move(prompts), options);
+  status.clear();
+  if (!std::cout) fail<Error>("[generate] the answers could not be written to standard output");
+  if (!is_false(f.verbose)) {
+    const auto& s = result.stats;
+    fmt::print(stderr,
+               "Prompt: {} tokens, {:.3f} tokens-per-sec\nGeneration: {} tokens, {:.3f} tokens-per-sec\n"
+               "Peak memory: {:.3f} GB\n",
+               s.prompt_tokens, s.prompt_tps, s.generation_tokens, s.generation_tps, s.peak_memory);
+  }
+  return stop.stop_requested() ? kInterrupted : 0;
 }
 
 int run(Flags& f) {
-  StepOptions options{
-      .max_tokens = f.max_tokens, .max_kv_size = f.max_kv_size, .prefill_step_size = f.prefill_step_size};
+  StepOptions options{.max_tokens = f.max_tokens,
+                      .max_kv_size = f.max_kv_size,
+                      .prefill_step_size = f.prefill_step_size,
+                      .num_draft_tokens = f.draft.num_draft_tokens};
   // What can be wrong without a model is told before one is loaded.
   check(f.sampling);
   options.validate();
   set_up(f.model);
-  auto variables = template_variables(f.chat_template_config);
-  auto prompt = read_prompt(f.prompt);
-  if (prompt.empty()) fail<RequestError>("[generate] prompt: expected a text, found nothing");
+  const auto variables = template_variables(f.chat_template_config);
+  const auto structure = grammar_options(f.structure);
+  const bool batch = !f.prompts.empty(), drafts = f.draft.prompt_lookup || !f.draft.draft_model.empty();
+  if (batch && drafts) fail<RequestError>("[generate] prompts: expected no --draft-model or --prompt-lookup beside it");
+  const auto conversations = batch ? read_prompts(f.prompts) : std::vector<json>{one_message(read_prompt(f.prompt))};
+  if (conversations[0][0]["content"] == "") fail<RequestError>("[generate] prompt: expected a text, found nothing");
   const bool verbose = !is_false(f.verbose);
 
   // Never destroyed: the system takes its memory back at once, without freeing 100,000 strings first.
@@ -107,19 +233,27 @@ int run(Flags& f) {
   auto& tokenizer = loaded.tokenizer;
   for (const auto& token : f.extra_eos_token) tokenizer.add_eos_token(token);
   f.sampling.penalties.validate(loaded.model->vocab_size());
+  const auto grammar = make_grammar(structure, loaded);
+  if (batch) return run_batch(f, loaded, conversations, variables, grammar);
 
-  const auto tokens = encode(f, std::move(prompt), std::move(variables), tokenizer);
-
+  const auto tokens = encode(f, conversations[0], variables, tokenizer);
   PrefillProgress prefill;
   options.prompt_progress_callback = prefill.callback();
   options.stop = stop_on_interrupt();
   options.logits_processors = sample::make_logits_processors(f.sampling.penalties);
-  if (auto sampler = f.sampling.sampler; sampler.temp > 0) {
-    sampler.xtc_special_tokens = tokenizer.encode("\n");
-    sampler.xtc_special_tokens.insert(sampler.xtc_special_tokens.end(), tokenizer.eos_token_ids().begin(),
-                                      tokenizer.eos_token_ids().end());
-    options.sampler = sample::make_sampler(sampler);
+  options.sampler = make_sampler(f, tokenizer);
+  std::optional<sample::Constraint> constraint;
+  if (grammar) options.constraint = &constraint.emplace(grammar->matcher());
+  std::unique_ptr<Drafter> drafter;
+  if (f.draft.prompt_lookup) drafter = std::make_unique<NgramDrafter>();
+  if (!f.draft.draft_model.empty()) {
+    auto flags = f.model;
+    flags.model = f.draft.draft_model;
+    flags.adapter_path.clear();
+    static auto& draft = *new Loaded(load_model(flags));
+    drafter = std::make_unique<ModelDrafter>(*draft.model, *loaded.model, f.prefill_step_size);
   }
+  options.drafter = drafter.get();
   const auto stop = options.stop;
   const auto answer = generate(*loaded.model, tokenizer, tokens, std::move(options), verbose ? &std::cout : nullptr);
   if (!verbose) std::cout << answer << std::endl;

@@ -38,11 +38,12 @@ struct BatchGenerator::Sequence {
   int processed = 0;  // tokens of the prompt that are in the caches
   int started = 0;    // tokens that were asked for: the newest may be under way
   int made = 0;       // tokens handed out
+  int newest = -1;    // of these
   bool ended = false;
   std::optional<mx::array> history = {};  // all tokens so far, if there are processors
 
   // Nothing but the logits has a say.
-  bool greedy() const { return !options.sampler && options.logits_processors.empty(); }
+  bool greedy() const { return !options.sampler && options.logits_processors.empty() && !options.constraint; }
   // Whether a step after those that were started makes a token or is wanted in the caches.
   bool goes_on() const {
     if (ended) return false;
@@ -170,22 +171,26 @@ void BatchGenerator::prefill() {
   prefilling_.erase(ready, prefilling_.end());
 }
 
+bool BatchGenerator::constrained() const {
+  return std::any_of(running_.begin(), running_.end(), [](const auto& s) { return s->options.constraint; });
+}
+
 // The step after the one under way, whose tokens it takes without waiting for them.
 std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
   Sequences sequences;
   std::vector<cache::BatchMember> members;
   std::vector<int> continued;  // rows of the step under way
-  std::vector<int> fresh;      // last tokens of prompts
+  std::vector<int> known;      // tokens: the last of prompts, or those of a step that is done
   // Those of the step under way come first and in its order, since running_ only ever grows at its end.
   for (const auto& sequence : running_) {
     if (!sequence->goes_on()) continue;
-    if (sequence->started > 0) {
+    if (sequence->started > sequence->made) {
       const auto& rows = under_way_->sequences;
       continued.push_back(int(std::find(rows.begin(), rows.end(), sequence) - rows.begin()));
     } else {
-      fresh.push_back(sequence->prompt.back());
-      stats_.prompt_tokens += 1;
+      known.push_back(sequence->made > 0 ? sequence->newest : sequence->prompt.back());
     }
+    if (sequence->started == 0) stats_.prompt_tokens += 1;
     sequences.push_back(sequence);
     members.push_back({&sequence->caches, 1});
   }
@@ -199,7 +204,7 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
     const auto kept = all ? before : mx::take(before, mx::array(continued.data(), {int(continued.size())}), 0);
     inputs.push_back(mx::astype(kept, mx::int32));
   }
-  if (!fresh.empty()) inputs.emplace_back(fresh.data(), mx::Shape{int(fresh.size())}, mx::int32);
+  if (!known.empty()) inputs.emplace_back(known.data(), mx::Shape{int(known.size())}, mx::int32);
   auto input = inputs.size() == 1 ? inputs[0] : mx::concatenate(inputs, 0);
 
   auto caches = cache::batched(members);
@@ -216,13 +221,17 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
   logits = mx::reshape(logits, {n, logits.shape(2)});
   std::vector<mx::array> rows;  // the logits that each token was chosen by
   if (!tokens) {
+    if (constrained()) mx::async_eval(logits);  // masks are computed beside the model
     std::vector<mx::array> chosen;
     for (int i = 0; i < n; ++i) {
-      auto& [uid, prompt, o, own, processed, started, made, ended, history] = *sequences[i];
+      auto& sequence = *sequences[i];
+      auto& o = sequence.options;
+      auto& history = sequence.history;
       auto& own_logits = rows.emplace_back(row(logits, i));
+      if (o.constraint) own_logits = o.constraint->apply(own_logits);
       if (!o.logits_processors.empty()) {
-        history = started == 0 ? mx::array(prompt.begin(), {int(prompt.size())}, mx::int32)
-                               : mx::concatenate({*history, row(input, i)});
+        history = sequence.started == 0 ? mx::array(sequence.prompt.begin(), {int(sequence.prompt.size())}, mx::int32)
+                                        : mx::concatenate({*history, row(input, i)});
       }
       for (const auto& processor : o.logits_processors) own_logits = processor(*history, own_logits);
       chosen.push_back(mx::reshape(o.sampler ? o.sampler(own_logits) : ops::argmax(own_logits), {1}));
@@ -250,7 +259,9 @@ std::vector<BatchGenerator::Response> BatchGenerator::finish_step(Step& step) {
     const auto logprobs = mx::reshape(logits - mx::logsumexp(logits, -1, /* keepdims */ true), {-1});
     Response response{sequence.uid, int(tokens[i]), logprobs, {}, {}};
     sequence.made += 1;
-    if (o.stop_tokens.contains(response.token)) {
+    sequence.newest = response.token;
+    if (o.constraint) o.constraint->commit(response.token);
+    if (o.stop_tokens.contains(response.token) || (o.constraint && o.constraint->is_done())) {
       response.finish_reason = FinishReason::stop;
     } else if (sequence.made == o.max_tokens) {
       response.finish_reason = FinishReason::length;
@@ -259,6 +270,7 @@ std::vector<BatchGenerator::Response> BatchGenerator::finish_step(Step& step) {
       sequence.ended = true;
       if (o.return_cache) response.caches = std::move(sequence.caches);
     }
+    if (o.constraint && !sequence.ended) o.constraint->prepare();
     responses.push_back(std::move(response));
   }
   std::erase_if(running_, [](const auto& s) { return s->ended; });
@@ -270,9 +282,14 @@ std::vector<BatchGenerator::Response> BatchGenerator::next() {
   admit();
   prefill();
   const auto prefilled = Clock::now();
-  auto next = start_step();
-  auto before = std::exchange(under_way_, std::move(next));
-  auto responses = before ? finish_step(*before) : std::vector<Response>{};
+  std::vector<Response> responses;
+  if (constrained()) {
+    if (under_way_) responses = finish_step(*std::exchange(under_way_, nullptr));
+    under_way_ = start_step();
+  } else {
+    const auto before = std::exchange(under_way_, start_step());
+    if (before) responses = finish_step(*before);
+  }
   if (++steps_ % kClearCacheEvery == 0) mx::clear_cache();
   if (!progress_.empty()) stats_.prompt_seconds += seconds(prefilled - start);
   stats_.generation_seconds += seconds(Clock::now() - prefilled);

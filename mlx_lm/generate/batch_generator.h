@@ -11,6 +11,7 @@
 
 #include "mlx_lm/generate/finish_reason.h"
 #include "mlx_lm/models/architecture.h"
+#include "mlx_lm/sample/constraint.h"
 #include "mlx_lm/sample/logits_processors.h"
 #include "mlx_lm/sample/sampler.h"
 
@@ -33,6 +34,7 @@ struct SequenceOptions {
   std::set<int> stop_tokens;                               // that end the text
   sample::Sampler sampler;                                 // empty: the likeliest token
   std::vector<sample::LogitsProcessor> logits_processors;  // change the logits first, one after another
+  std::shared_ptr<sample::Constraint> constraint;          // what the text has to be; null: anything
   cache::KVCaches prompt_cache;                            // what came before the prompt, taken over; empty: nothing
   bool return_cache = false;                               // hand the caches out at the end
 };
@@ -59,7 +61,7 @@ class BatchGenerator {
     int token;
     mx::array logprobs;                         // (V), of every token that could have come; lazy
     std::optional<FinishReason> finish_reason;  // with the last token of a text
-    cache::KVCaches caches;                     // with the last token, if wanted; they hold that token too
+    cache::KVCaches caches;  // with the last token, if wanted; they hold that token too, but not after a constraint
   };
   // Tokens of prompts that were computed: (so far, in all).
   struct Progress {
@@ -67,7 +69,8 @@ class BatchGenerator {
     int processed, total;
   };
   // One step: a token for every text whose prompt is computed, and a piece of the prompts that wait. Computes one step
-  // ahead, so that the first tokens come with the second call. Eval: forces the step before.
+  // ahead, so that the first tokens come with the second call; while a text has a constraint, whose next mask depends
+  // on the token before, a step begins only when the one before is done. Eval: forces the step before.
   std::vector<Response> next();
   // The prompts that the last next() went on with.
   const std::vector<Progress>& progress() const { return progress_; }
@@ -94,6 +97,7 @@ class BatchGenerator {
 
   void admit();
   void prefill();
+  bool constrained() const;
   std::unique_ptr<Step> start_step();
   std::vector<Response> finish_step(Step& step);
 

@@ -1,5 +1,7 @@
 // mlx_lm generate on a tiny random model, whose tokens are bytes: the number of prompt tokens tells what was encoded.
+#include <fstream>
 #include <regex>
+#include <sstream>
 
 #include <gtest/gtest.h>
 
@@ -296,6 +298,68 @@ TEST_F(GenerateTest, RefusesTokensThatTheModelLacks) {
   model.write(folder_);
   EXPECT_NE(refused({}).find("200"), std::string::npos);  // <start> is 256
   EXPECT_EQ(run({"--ignore-chat-template"}).status, 0);
+}
+
+TEST_F(GenerateTest, answers_a_file_of_prompts) {
+  const auto file = folder_.path() / "prompts.txt";
+  std::ofstream(file) << "one\n\n{\"prompt\": \"two\\nlines\"}\r\n{\"messages\": [{\"role\": \"user\", \"content\": "
+                         "\"three\"}]}\nfour\\nlines\n";
+  const auto ended = run({"--prompts", file.string(), "--batch-size", "2"});
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  std::istringstream lines(ended.out);
+  std::string line;
+  std::vector<nlohmann::json> answers;
+  while (std::getline(lines, line)) answers.push_back(nlohmann::json::parse(line));
+  ASSERT_EQ(answers.size(), 4u);
+  const char* const prompts[] = {"one", "two\nlines", "three", "four\nlines"};
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(answers[i]["index"], i);
+    EXPECT_EQ(answers[i]["text"].get<std::string>() + "\n", answer({"--prompt", prompts[i]}));
+    EXPECT_EQ(answers[i]["prompt_tokens"], prompt_tokens({"--prompt", prompts[i]}));
+  }
+  EXPECT_TRUE(std::regex_search(ended.err, std::regex(kFigures))) << ended.err;
+}
+
+TEST_F(GenerateTest, names_the_line_of_a_bad_prompt) {
+  const auto file = (folder_.path() / "prompts.txt").string();
+  const auto refusal = [&](const std::string& content) {
+    std::ofstream(file) << content;
+    return refused({"--prompts", file});
+  };
+  EXPECT_EQ(refusal("a\n{\"text\": 1}\n"), "[generate] " + file + ":2: expected one of `prompt` and `messages`");
+  EXPECT_EQ(refusal("{\"prompt\": 7}"), "[generate] " + file + ":1: expected `prompt` to be a text");
+  EXPECT_EQ(refusal("{\"messages\": []}"), "[generate] " + file + ":1: expected `messages` to be a list of messages");
+  EXPECT_EQ(refusal("{\"messages\": [{\"role\": \"user\"}]}"),
+            "[generate] " + file + ":1: expected messages to be objects with the texts `role` and `content`");
+  EXPECT_EQ(refusal("\n\n"), "[generate] prompts: expected a prompt in each line, found none in " + file);
+  EXPECT_NE(refusal("a\n{\"prompt\":").find(file + ":2"), std::string::npos);
+  EXPECT_EQ(refused({"--prompts", file + ".none"}),
+            "[generate] prompts: expected a file that can be read, found " + file + ".none");
+}
+
+TEST_F(GenerateTest, drafts_change_nothing) {
+  const auto plain = answer({"--prompt", "abcabcabc", "-m", "40"});
+  EXPECT_EQ(answer({"--prompt", "abcabcabc", "-m", "40", "--prompt-lookup"}), plain);
+  EXPECT_EQ(answer({"--prompt", "abcabcabc", "-m", "40", "--draft-model", folder_.path().string()}), plain);
+  EXPECT_EQ(refused({"--num-draft-tokens", "0"}), "[generate] num-draft-tokens: expected at least 1, found 0");
+}
+
+TEST_F(GenerateTest, answers_have_the_shape_that_is_wanted) {
+  EXPECT_EQ(answer({"--choice", "maybe"}), "maybe\n");
+  const auto one = answer({"--choice", "yes", "--choice", "no", "--temp", "1", "--seed", "1"});
+  EXPECT_TRUE(one == "yes\n" || one == "no\n") << one;
+  EXPECT_TRUE(std::regex_match(answer({"--regex", "[a-c]{3}-[0-9]", "-m", "20"}), std::regex("[a-c]{3}-[0-9]\n")));
+  const auto schema = folder_.path() / "schema.json";
+  std::ofstream(schema) << R"({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"],
+                               "additionalProperties": false})";
+  const auto object = nlohmann::json::parse(answer({"--json-schema", "@" + schema.string(), "-m", "40"}));
+  EXPECT_TRUE(object.at("a").is_boolean());
+  EXPECT_EQ(answer({"--grammar", "start: \"x\" \"y\"", "-m", "9"}), "xy\n");
+  EXPECT_NE(refused({"--json-schema", "{\"type\": \"nothing\"}"}).find("json"), std::string::npos);
+  EXPECT_EQ(refused({"--regex", "@/no/such/file"}),
+            "[generate] regex: expected a file that can be read, found /no/such/file");
+  refused({"--regex", "a", "--choice", "b"});
+  refused({"--regex", "("});
 }
 
 }  // namespace
