@@ -61,7 +61,8 @@ TEST_F(GenerateStep, gives_processors_the_whole_history) {
       return logits;
     };
     const auto made = tokens(prompt(), {.max_tokens = 4, .logits_processors = {look}, .prefill_step_size = size});
-    EXPECT_EQ(made, std::vector<int>(greedy().begin(), greedy().begin() + 4));
+    const auto expected = greedy();
+    EXPECT_EQ(made, std::vector<int>(expected.begin(), expected.begin() + 4));
     ASSERT_EQ(seen.size(), 4u);
     auto history = prompt();
     for (int i = 0; i < 4; history.push_back(made[i++])) EXPECT_EQ(seen[i], history);
@@ -127,10 +128,9 @@ TEST_F(GenerateStep, gives_log_probabilities) {
 }
 
 TEST_F(GenerateStep, asks_the_sampler) {
-  const auto least = [&](const mx::array& logprobs) {
-    EXPECT_EQ(logprobs.shape(), (mx::Shape{1, 96}));
-    EXPECT_NEAR(mx::sum(mx::exp(logprobs)).item<float>(), 1, 1e-4);
-    return mx::argmin(logprobs, -1);
+  const auto least = [&](const mx::array& logits) {
+    EXPECT_EQ(logits.shape(), (mx::Shape{1, 96}));
+    return mx::argmin(logits, -1);
   };
   for (auto& step : generate_step(prompt(), *model_, {.max_tokens = 4, .sampler = least})) {
     EXPECT_EQ(int(mx::argmin(step.logprobs).item<uint32_t>()), step.token);
