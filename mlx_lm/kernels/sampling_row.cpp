@@ -44,8 +44,10 @@ bool spared(const Filters& filters, const Candidate& c) {
 
 float weigh(const float* x, int n, float most, float factor, float floor, float* to) {
   if (floor == kNothing) {
-    for (int i = 0; i < n; ++i) to[i] = (x[i] - most) * factor;
-    const float sum = table().exp_sum(to, n, 0);
+    const bool plain = factor == 1;
+    if (plain) std::copy(x, x + n, to);
+    for (int i = 0; i < n && !plain; ++i) to[i] = (x[i] - most) * factor;
+    const float sum = table().exp_sum(to, n, plain ? most : 0);
     if (sum <= static_cast<float>(n) * 1.001f) return sum;  // all were numbers
   }
   floor = std::max(floor, std::numeric_limits<float>::lowest());
