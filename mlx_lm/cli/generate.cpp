@@ -98,8 +98,9 @@ std::vector<int> encode(const Flags& f, json messages, const json& variables, co
     for (const auto& message : messages) prompt += message.at("content").get<std::string>();
     return tokenizer.encode(prompt, /* add_special_tokens */ true);
   }
-  if (f.system_prompt) messages.insert(messages.begin(), {{"role", "system"}, {"content", *f.system_prompt}});
-  if (f.prefill_response) messages.push_back({{"role", "assistant"}, {"content", *f.prefill_response}});
+  if (f.system_prompt)
+    messages.insert(messages.begin(), json::object({{"role", "system"}, {"content", *f.system_prompt}}));
+  if (f.prefill_response) messages.push_back(json::object({{"role", "assistant"}, {"content", *f.prefill_response}}));
   const auto prompt = tokenizer.apply_chat_template(messages, {.add_generation_prompt = !f.prefill_response,
                                                                .continue_final_message = f.prefill_response.has_value(),
                                                                .extra = variables});

@@ -326,22 +326,24 @@ TEST_F(GenerateTest, names_the_line_of_a_bad_prompt) {
     std::ofstream(file) << content;
     return refused({"--prompts", file});
   };
-  EXPECT_EQ(refusal("a\n{\"text\": 1}\n"), "[generate] " + file + ":2: expected one of `prompt` and `messages`");
-  EXPECT_EQ(refusal("{\"prompt\": 7}"), "[generate] " + file + ":1: expected `prompt` to be a text");
-  EXPECT_EQ(refusal("{\"messages\": []}"), "[generate] " + file + ":1: expected `messages` to be a list of messages");
+  const auto line = [](const std::string& text) { return "mlx_lm: [generate] " + text + "\n"; };
+  EXPECT_EQ(refusal("a\n{\"text\": 1}\n"), line(file + ":2: expected one of `prompt` and `messages`"));
+  EXPECT_EQ(refusal("{\"prompt\": 7}"), line(file + ":1: expected `prompt` to be a text"));
+  EXPECT_EQ(refusal("{\"messages\": []}"), line(file + ":1: expected `messages` to be a list of messages"));
   EXPECT_EQ(refusal("{\"messages\": [{\"role\": \"user\"}]}"),
-            "[generate] " + file + ":1: expected messages to be objects with the texts `role` and `content`");
-  EXPECT_EQ(refusal("\n\n"), "[generate] prompts: expected a prompt in each line, found none in " + file);
+            line(file + ":1: expected messages to be objects with the texts `role` and `content`"));
+  EXPECT_EQ(refusal("\n\n"), line("prompts: expected a prompt in each line, found none in " + file));
   EXPECT_NE(refusal("a\n{\"prompt\":").find(file + ":2"), std::string::npos);
   EXPECT_EQ(refused({"--prompts", file + ".none"}),
-            "[generate] prompts: expected a file that can be read, found " + file + ".none");
+            line("prompts: expected a file that can be read, found " + file + ".none"));
 }
 
 TEST_F(GenerateTest, drafts_change_nothing) {
   const auto plain = answer({"--prompt", "abcabcabc", "-m", "40"});
   EXPECT_EQ(answer({"--prompt", "abcabcabc", "-m", "40", "--prompt-lookup"}), plain);
   EXPECT_EQ(answer({"--prompt", "abcabcabc", "-m", "40", "--draft-model", folder_.path().string()}), plain);
-  EXPECT_EQ(refused({"--num-draft-tokens", "0"}), "[generate] num-draft-tokens: expected at least 1, found 0");
+  EXPECT_EQ(refused({"--num-draft-tokens", "0"}),
+            "mlx_lm: [generate] num-draft-tokens: expected at least 1, found 0\n");
 }
 
 TEST_F(GenerateTest, answers_have_the_shape_that_is_wanted) {
@@ -357,7 +359,7 @@ TEST_F(GenerateTest, answers_have_the_shape_that_is_wanted) {
   EXPECT_EQ(answer({"--grammar", "start: \"x\" \"y\"", "-m", "9"}), "xy\n");
   EXPECT_NE(refused({"--json-schema", "{\"type\": \"nothing\"}"}).find("json"), std::string::npos);
   EXPECT_EQ(refused({"--regex", "@/no/such/file"}),
-            "[generate] regex: expected a file that can be read, found /no/such/file");
+            "mlx_lm: [generate] regex: expected a file that can be read, found /no/such/file\n");
   refused({"--regex", "a", "--choice", "b"});
   refused({"--regex", "("});
 }
