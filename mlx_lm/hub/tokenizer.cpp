@@ -10,29 +10,11 @@ namespace mlx_lm {
 using bridge::bytes;
 using bridge::call;
 
-namespace {
-
-// Strings one after the other, as they cross the border.
-struct Joined {
-  std::string text;
-  std::vector<size_t> ends;
-
-  explicit Joined(size_t count) {
-    text.reserve(8 * count);
-    ends.reserve(count);
-  }
-  void add(std::string_view more) {
-    text += more;
-    ends.push_back(text.size());
-  }
-  bridge::Strings view() const { return {bytes(text), {ends.data(), ends.size()}}; }
-};
-
-}  // namespace
-
 struct Tokenizer::Handle {
   rust::Box<bridge::BridgeTokenizer> inner;
 };
+
+const bridge::BridgeTokenizer& Tokenizer::inner() const { return *handle_->inner; }
 
 Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
   return call<Error>([&] {
@@ -47,7 +29,7 @@ Tokenizer Tokenizer::from_json(std::string_view json, std::string_view where) {
 }
 
 Tokenizer Tokenizer::from_byte_pairs(const BytePairs& parts, std::string_view where) {
-  Joined tokens(parts.tokens.size()), merges(2 * parts.merges.size());
+  bridge::Joined tokens(parts.tokens.size()), merges(2 * parts.merges.size());
   for (const auto token : parts.tokens) tokens.add(token);
   for (const auto& [left, right] : parts.merges) merges.add(left), merges.add(right);
   std::vector<uint32_t> added;

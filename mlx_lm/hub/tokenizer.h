@@ -12,6 +12,10 @@
 
 namespace mlx_lm {
 
+namespace bridge {
+struct BridgeTokenizer;
+}
+
 // A byte-pair tokenizer in parts, for files that hold it in another form than tokenizer.json.
 struct BytePairs {
   struct Added {
@@ -51,7 +55,9 @@ class Tokenizer {
   std::string decoder_json() const;
 
  private:
+  friend class GrammarTokens;
   struct Handle;
+  const bridge::BridgeTokenizer& inner() const;
   explicit Tokenizer(std::shared_ptr<const Handle> handle) : handle_(std::move(handle)) {}
   std::shared_ptr<const Handle> handle_;
 };

@@ -1,6 +1,8 @@
 //! Byte-pair tokenizers from their parts. A vocabulary of 49,000 tokens takes the tokenizers crate four times as long
 //! from tokenizer.json: its parser keeps the whole model as a JSON document before it builds anything.
 
+use std::sync::Arc;
+
 use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{AddedToken, Tokenizer};
@@ -50,7 +52,7 @@ pub fn tokenizer_from_byte_pairs(parts: &BytePairs, origin: &[u8]) -> Answer<Box
 
 fn finish(inner: Tokenizer, origin: String, highest: u32) -> Box<BridgeTokenizer> {
     let size = inner.get_vocab_size(true) as i32;
-    Box::new(BridgeTokenizer { inner, origin, size, highest })
+    Box::new(BridgeTokenizer { inner: Arc::new(inner), origin, size, highest })
 }
 
 /// None: not UTF-8, or ends that are not in order.

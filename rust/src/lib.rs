@@ -1,14 +1,18 @@
-//! The C++ face of four Rust libraries. This file holds only the declarations that cross the border and the guard
+//! The C++ face of five Rust libraries. This file holds only the declarations that cross the border and the guard
 //! around them; the work is in one file per concept. `mlx_lm/hub/*.h` wraps all of it: nothing else includes cxx.
 
 mod byte_pairs;
 mod cache;
 mod download;
 mod fetch;
+mod grammar;
+mod grammar_schema;
+mod grammar_tokens;
 mod guard;
 mod halt;
 mod header;
 mod http;
+mod matcher;
 mod methods;
 mod names;
 mod template;
@@ -17,7 +21,10 @@ mod tokenizer;
 
 use byte_pairs::tokenizer_from_byte_pairs;
 use download::download_snapshot;
+use grammar::{BridgeGrammar, grammar_new};
+use grammar_tokens::{BridgeGrammarTokens, grammar_tokens};
 use header::read_header;
+use matcher::BridgeMatcher;
 use template::{BridgeTemplate, template_new};
 use tokenizer::{BridgeTokenizer, tokenizer_from_file, tokenizer_from_json};
 
@@ -49,6 +56,25 @@ mod ffi {
         /// The ids of added tokens, and whether each is special.
         added: &'a [u32],
         special: &'a [bool],
+    }
+
+    enum GrammarKind {
+        JsonSchema,
+        Regex,
+        Lark,
+        Choice,
+    }
+
+    struct GrammarRequest<'a> {
+        kind: GrammarKind,
+        /// One text; for a choice, each of them.
+        source: Strings<'a>,
+        /// JsonSchema: no white space that is not needed.
+        compact: bool,
+    }
+
+    struct TokenList {
+        tokens: Vec<i32>,
     }
 
     struct HeaderPair {
@@ -96,6 +122,26 @@ mod ffi {
         fn render(self: &BridgeTemplate, context_json: &[u8]) -> Result<String>;
 
         fn download_snapshot(request: &SnapshotRequest, progress: &Progress) -> Result<String>;
+
+        type BridgeGrammarTokens;
+        fn grammar_tokens(tokenizer: &BridgeTokenizer, size: u32, ends: &[i32]) -> Result<Box<BridgeGrammarTokens>>;
+
+        type BridgeGrammar;
+        fn grammar_new(tokens: &BridgeGrammarTokens, request: &GrammarRequest) -> Result<Box<BridgeGrammar>>;
+        fn matcher(self: &BridgeGrammar) -> Box<BridgeMatcher>;
+        fn warnings(self: &BridgeGrammar) -> Vec<String>;
+
+        type BridgeMatcher;
+        fn copy(self: &BridgeMatcher) -> Box<BridgeMatcher>;
+        fn mask(self: &mut BridgeMatcher, bits: &mut [u32]) -> Result<()>;
+        fn commit(self: &mut BridgeMatcher, token: i32) -> Result<bool>;
+        fn validate(self: &mut BridgeMatcher, tokens: &[i32]) -> Result<usize>;
+        fn rollback(self: &mut BridgeMatcher, count: usize) -> Result<()>;
+        fn forced(self: &mut BridgeMatcher) -> Result<Vec<i32>>;
+        fn accepts(self: &mut BridgeMatcher) -> Result<bool>;
+        fn stopped(self: &BridgeMatcher) -> bool;
+        /// Empty: `limit` tokens are not enough. Else one item.
+        fn ending(self: &BridgeMatcher, limit: usize) -> Result<Vec<TokenList>>;
 
         fn read_header(file: &[u8], origin: &[u8]) -> Result<Header>;
     }

@@ -2,8 +2,7 @@
 //! hostile template can ask for. A step of the engine and every 64 bytes that it makes cost one unit of fuel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use minijinja::machinery::{Token, tokenize};
@@ -12,8 +11,8 @@ use minijinja::value::{Serde, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, escape_formatter};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use crate::guard::{Answer, guarded, lossy, one_line};
-use crate::halt::haltable;
+use crate::guard::{Answer, lossy, one_line};
+use crate::halt::{Failure, Limits, on_large_stack};
 use crate::methods::more_methods;
 use crate::tojson::{python_float, tojson};
 
@@ -27,6 +26,7 @@ const FUEL_PER_BYTE: u64 = 4;
 // Calls of macros; a loop level counts, too.
 const MAX_CALLS: usize = 200;
 const NAME: &str = "chat template";
+const AREA: &str = "chat template";
 
 pub struct BridgeTemplate {
     environment: Arc<Environment<'static>>,
@@ -44,7 +44,8 @@ pub fn template_new(source: &[u8], origin: &[u8]) -> Answer<Box<BridgeTemplate>>
         .map_err(|e| format!("[chat template] {origin}: not UTF-8 at byte {}", e.valid_up_to()))?;
     let text = plain_generation_tags(text);
     let stack = MIN_STACK + text.len() * STACK_PER_BYTE;
-    let environment = on_large_stack(&origin, stack, PATIENCE, move || {
+    let limits = Limits { stack, memory: usize::MAX, patience: PATIENCE };
+    let environment = on_large_stack(AREA, &origin, &limits, move || {
         let mut environment = environment().map_err(|e| describe(&e))?;
         check_tags(&text, environment.syntax())?;
         environment.add_template_owned(NAME, text).map_err(|e| describe(&e))?;
@@ -76,7 +77,8 @@ impl BridgeTemplate {
         let shared = self.environment.clone();
         let stack = MIN_STACK + fuel as usize * STACK_PER_FUEL;
         let patience = PATIENCE + Duration::from_millis(context_json.len() as u64 / BYTES_PER_MILLISECOND);
-        let answer = on_large_stack(&self.origin, stack, patience, move || {
+        let limits = Limits { stack, memory: usize::MAX, patience };
+        let answer = on_large_stack(AREA, &self.origin, &limits, move || {
             let mut environment = (*shared).clone();
             environment.set_fuel(Some(fuel));
             let template = environment.get_template(NAME).map_err(|e| describe(&e))?;
@@ -108,38 +110,6 @@ const STACK_PER_FUEL: usize = 640;
 const PATIENCE: Duration = Duration::from_millis(1500);
 const MAX_HALTED: u32 = 3;
 const BYTES_PER_MILLISECOND: u64 = 1000;
-
-enum Failure {
-    Text(String),
-    Stuck,
-}
-
-fn on_large_stack<T: Send + 'static>(
-    origin: &str,
-    stack: usize,
-    patience: Duration,
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, Failure> {
-    let what = origin.to_owned();
-    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-    let halt = Arc::new(AtomicBool::new(false));
-    let halted = halt.clone();
-    let run = move || {
-        let work = || haltable(&halted, work);
-        let answer = guarded("chat template", &what, || work().map_err(|e| format!("[chat template] {what}: {e}")));
-        let _ = sender.send(answer);
-    };
-    let thread = std::thread::Builder::new().stack_size(stack).spawn(run);
-    thread.map_err(|e| Failure::Text(format!("[chat template] {origin}: no thread: {e}")))?;
-    match receiver.recv_timeout(patience) {
-        Ok(answer) => answer.map_err(Failure::Text),
-        Err(RecvTimeoutError::Timeout) => {
-            halt.store(true, Ordering::Relaxed);
-            Err(Failure::Stuck)
-        }
-        Err(_) => Err(Failure::Text(format!("[chat template] {origin}: the library failed inside"))),
-    }
-}
 
 fn stuck_text(origin: &str) -> String {
     format!("[chat template] {origin}: it takes too long")

@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokenizers::Tokenizer;
 
@@ -14,7 +15,8 @@ const MAX_TEXT: usize = 256 << 20;
 pub const MAX_ID: u32 = 1 << 24;
 
 pub struct BridgeTokenizer {
-    pub inner: Tokenizer,
+    /// Shared with the grammars that are made for it.
+    pub inner: Arc<Tokenizer>,
     pub origin: String,
     pub size: i32,
     pub highest: u32,
@@ -47,7 +49,7 @@ pub fn tokenizer_from_json(json: &[u8], origin: &[u8]) -> Answer<Box<BridgeToken
             return Err(format!("[tokenizer] {origin}: expected ids up to {MAX_ID}, found {highest}"));
         }
         let size = vocabulary.len() as i32;
-        Ok(Box::new(BridgeTokenizer { inner, origin, size, highest }))
+        Ok(Box::new(BridgeTokenizer { inner: Arc::new(inner), origin, size, highest }))
     })
 }
 

@@ -59,8 +59,8 @@ fn the_same_as_from_json() {
         let expected = tokenizer_from_json(json.as_bytes(), b"T").unwrap_or_else(|e| panic!("{e}"));
         let found = built(&shell, &TOKENS, &MERGES, &[0, 7], &[true, false]).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(
-            serde_json::to_value(&found.inner).unwrap(),
-            serde_json::to_value(&expected.inner).unwrap(),
+            serde_json::to_value(&*found.inner).unwrap(),
+            serde_json::to_value(&*expected.inner).unwrap(),
             "model, added tokens and all"
         );
         assert_eq!((found.size, found.highest), (expected.size, expected.highest));
