@@ -7,7 +7,9 @@
 #include "mlx_lm/generate/generate_step.h"    // tokens to tokens
 #include "mlx_lm/generate/perplexity.h"       // how well it predicts a text
 #include "mlx_lm/generate/stream_generate.h"  // prompt to text
+#include "mlx_lm/hub/grammar.h"               // what a text has to be
 #include "mlx_lm/load/load.h"                 // path or repository to model and tokenizer
 #include "mlx_lm/models/architecture.h"       // what a model is
+#include "mlx_lm/sample/constraint.h"         // keeps a text inside a grammar
 #include "mlx_lm/sample/sampler.h"            // how the next token is chosen
 #include "mlx_lm/text/tokenizer_wrapper.h"    // text to tokens and chat templates
