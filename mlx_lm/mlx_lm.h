@@ -9,9 +9,10 @@
 #include "mlx_lm/generate/generate_step.h"    // tokens to tokens
 #include "mlx_lm/generate/perplexity.h"       // how well it predicts a text
 #include "mlx_lm/generate/stream_generate.h"  // prompt to text
+#include "mlx_lm/hub/grammar.h"               // what a text has to be
 #include "mlx_lm/load/load.h"                 // path or repository to model and tokenizer
 #include "mlx_lm/models/architecture.h"       // what a model is
-#include "mlx_lm/sample/constraint.h"         // what a text has to be
+#include "mlx_lm/sample/constraint.h"         // keeps a text inside a grammar
 #include "mlx_lm/sample/logits_processors.h"  // what changes logits before that
 #include "mlx_lm/sample/sampler.h"            // how the next token is chosen
 #include "mlx_lm/text/answer_parser.h"        // text, reasoning and tool calls out of an answer

@@ -13,6 +13,13 @@ const OPTIONS: &str = "x-guidance";
 // Formats are annotations where a reader does not know them.
 const FORMATS: [&str; 10] =
     ["date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"];
+// The engine's own dates have a 29th of February and a 60th second at any time.
+const YEAR: &str = "(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})";
+const LEAP_YEAR: &str = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)";
+const DAYS: &str = "(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|\
+                    02-(?:0[1-9]|1[0-9]|2[0-8])";
+const TIME: &str = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?\
+                    (?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])";
 // Bounded, so that a model cannot write white space for ever: what programs that indent put between two tokens.
 const WHITE_SPACE: &str = r" |\r?\n[ \t]{0,64}";
 // Stands for the / in a name, as the engine takes every / in a reference for a border.
@@ -115,8 +122,12 @@ fn walk<E>(
 /// The reference of a schema, if it has one, in the engine's form.
 fn normalize(fields: &mut Map<String, Value>, id: Option<&str>) -> Result<Option<String>, String> {
     fields.shift_remove(OPTIONS);
-    if fields.get("format").is_some_and(|f| f.as_str().is_some_and(|name| !FORMATS.contains(&name))) {
-        fields.shift_remove("format");
+    if let Some(name) = fields.get("format").and_then(Value::as_str) {
+        let pattern = pattern_of(name).filter(|_| !fields.contains_key("pattern"));
+        if pattern.is_some() || !FORMATS.contains(&name) {
+            fields.shift_remove("format");
+        }
+        fields.extend(pattern.map(|pattern| ("pattern".into(), json!(pattern))));
     }
     for key in ["$defs", "definitions"] {
         if let Some(Value::Object(inner)) = fields.get_mut(key)
@@ -133,6 +144,16 @@ fn normalize(fields: &mut Map<String, Value>, id: Option<&str>) -> Result<Option
     };
     *reference = path.split('/').skip(1).fold("#".into(), |all, part| all + "/" + &name_of(part));
     Ok(Some(reference.clone()))
+}
+
+fn pattern_of(format: &str) -> Option<String> {
+    let date = format!("(?:{YEAR}-(?:{DAYS})|{LEAP_YEAR}-02-29)");
+    match format {
+        "date" => Some(format!("^{date}$")),
+        "time" => Some(format!("^{TIME}$")),
+        "date-time" => Some(format!("^{date}T{TIME}$")),
+        _ => None,
+    }
 }
 
 // The engine counts in doubles, which know all whole numbers up to here.

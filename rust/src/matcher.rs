@@ -135,11 +135,12 @@ impl BridgeMatcher {
         let mut copy = self.copy();
         let mut tokens = Vec::new();
         let mut bits = vec![0; self.tokens.known.len()];
+        let mut used = [0u32; 256];
         while !copy.accepts()? {
             let mut next = copy.forced()?;
             if next.is_empty() {
                 copy.mask(&mut bits)?;
-                next.extend(copy.way_out(&bits));
+                next.extend(copy.way_out(&bits, &mut used));
             }
             if next.is_empty() || tokens.len() + next.len() > limit {
                 return Ok(Vec::new());
@@ -154,15 +155,23 @@ impl BridgeMatcher {
         Ok(vec![TokenList { tokens }])
     }
 
-    fn way_out(&self, bits: &[u32]) -> Option<i32> {
+    fn way_out(&self, bits: &[u32], used: &mut [u32; 256]) -> Option<i32> {
         let allowed = |id: u32| bits[id as usize / 32] >> (id % 32) & 1 == 1;
-        let letter = |c: &u8| self.tokens.letters.get(c).copied().filter(|&id| allowed(id));
+        let letter = |c: u8| self.tokens.letters.get(&c).copied().filter(|&id| allowed(id));
         // Both braces are allowed inside a text only, where they lead nowhere.
-        let inside = letter(&b'{').is_some() && letter(&b'}').is_some();
-        let order: &[u8] = if inside { b"\"" } else { b"}]\"" };
-        let found = order.iter().chain(b"0123456789abcdefghijklmnopqrstuvwxyz").find_map(letter);
-        let any = || bits.iter().zip(0u32..).find(|(word, _)| **word != 0).map(|(w, i)| 32 * i + w.trailing_zeros());
-        found.or_else(any).map(|id| id as i32)
+        let inside = letter(b'{').is_some() && letter(b'}').is_some();
+        let way: &[u8] = if inside { b"\"" } else { b"}]\"" };
+        if let Some(id) = way.iter().find_map(|&c| letter(c)) {
+            return Some(id as i32);
+        }
+        // Ever others, as more of the same may never lead to the end: the @ of an address has to come.
+        let others = b"0@:.-/123456789abcdefghijklmnopqrstuvwxyz".iter().copied();
+        if let Some(c) = others.filter(|&c| letter(c).is_some()).min_by_key(|&c| used[c as usize]) {
+            used[c as usize] += 1;
+            return letter(c).map(|id| id as i32);
+        }
+        let (word, i) = bits.iter().zip(0u32..).find(|(word, _)| **word != 0)?;
+        Some((32 * i + word.trailing_zeros()) as i32)
     }
 
     fn accepting(&mut self) -> bool {

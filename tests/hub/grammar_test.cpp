@@ -389,7 +389,7 @@ TEST(Grammar, Endings) {
                        {"required", {"name", "list"}},
                        {"additionalProperties", false}};
   auto matcher = ByteGrammar({.json_schema = schema.dump(), .compact = true}).matcher();
-  EXPECT_EQ(json::parse(written(matcher, 100)), json::parse(R"({"list": ["x"], "name": "00"})"));
+  EXPECT_EQ(json::parse(written(matcher, 100)), json::parse(R"({"list": ["x"], "name": "0@"})"));
   EXPECT_EQ(written(matcher, 5), "none");
   for (int id : ByteGrammar::tokenizer().encode(R"({"list": ["x", true], "name": "some{}text)", false))
     ASSERT_TRUE(matcher.commit(id));
@@ -398,7 +398,8 @@ TEST(Grammar, Endings) {
   EXPECT_EQ(written(any, 10), "{}");
   for (char c : std::string(R"({"a":[[{"b":-)")) ASSERT_TRUE(any.commit(c));
   EXPECT_EQ(written(any, 10), "0}]]}");
-  EXPECT_EQ(written(ByteGrammar({.regex = "[x-z]{3}!"}).matcher(), 4), "xxx!");
+  EXPECT_EQ(written(ByteGrammar({.regex = "[x-z]{3}!"}).matcher(), 4), "xyz!");
+  EXPECT_EQ(written(ByteGrammar({.regex = "a+b?c"}).matcher(), 9), "abc");
   EXPECT_EQ(written(ByteGrammar({.regex = "a*"}).matcher(), 0), "");
   EXPECT_EQ(written(ByteGrammar({.regex = "a"}).matcher(), -1), "none");
 }
