@@ -29,7 +29,7 @@ struct Flags {
   bool ignore_chat_template = false;
   std::string chat_template_config;
   std::string verbose = "True";
-  int max_kv_size = 0;
+  CacheFlags cache;
   int prefill_step_size = 2048;
 };
 
@@ -56,8 +56,8 @@ void add_flags(CLI::App& app, Flags& f) {
   app.add_option("--chat-template-config", f.chat_template_config,
                  "JSON object of more variables for the chat template");
   app.add_option("--verbose", f.verbose, "False: print only the answer, at the end")->capture_default_str();
-  number("--max-kv-size", f.max_kv_size, "Tokens that the key-value cache may keep; 0: all");
   number("--prefill-step-size", f.prefill_step_size, "Prompt tokens computed at a time");
+  add_cache_flags(app, f.cache);
 }
 
 bool is_false(std::string text) {
@@ -99,8 +99,8 @@ std::vector<int> encode(const Flags& f, std::string prompt, json variables, cons
 }
 
 int run(const Flags& f) {
-  StepOptions options{
-      .max_tokens = f.max_tokens, .max_kv_size = f.max_kv_size, .prefill_step_size = f.prefill_step_size};
+  StepOptions options{.max_tokens = f.max_tokens, .prefill_step_size = f.prefill_step_size};
+  f.cache.set(options);
   // What can be wrong without a model is told before one is loaded.
   f.sampler.validate();
   options.validate();

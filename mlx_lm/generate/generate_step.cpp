@@ -34,6 +34,7 @@ struct Sampled {
 Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache::KVCaches& caches,
              const StepOptions& o) {
   auto logits = model(tokens, caches);  // (1, 1, V)
+  quantize_kv(caches, o);
   const int vocabulary = logits.shape(2);
   // The likeliest token needs no probabilities, so none are computed unless somebody looks.
   std::optional<mx::array> token;
@@ -54,6 +55,10 @@ Sampled step(const mx::array& tokens, const models::LanguageModel& model, cache:
 void StepOptions::validate() const {
   if (max_tokens < -1) fail<RequestError>("[generate] max-tokens: expected -1 or more, found {}", max_tokens);
   if (max_kv_size < 0) fail<RequestError>("[generate] max-kv-size: expected at least 0, found {}", max_kv_size);
+  ops::KVFormat{kv_bits, kv_group_size}.validate();
+  if (quantized_kv_start < 0) {
+    fail<RequestError>("[generate] quantized-kv-start: expected at least 0, found {}", quantized_kv_start);
+  }
   if (prefill_step_size < 1)
     fail<RequestError>("[generate] prefill-step-size: expected at least 1, found {}", prefill_step_size);
 }
@@ -78,6 +83,7 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
     const int n = std::min(o.prefill_step_size, total - 1 - processed);
     // The logits are never asked for, so neither the output layer nor the last layer's MLP is computed.
     model(to_tokens(prompt.data() + processed, n), caches);
+    quantize_kv(caches, o);
     join(caches);
     eval_state(caches);
     mx::clear_cache();

@@ -15,9 +15,13 @@ namespace mlx_lm {
 namespace mx = mlx::core;
 
 struct StepOptions {
-  int max_tokens = 256;                     // tokens to make; 0: only fill the cache; -1: no end
-  sample::Sampler sampler;                  // empty: the likeliest token
-  int max_kv_size = 0;                      // tokens that each layer may keep; 0: all
+  int max_tokens = 256;     // tokens to make; 0: only fill the cache; -1: no end
+  sample::Sampler sampler;  // empty: the likeliest token
+  int max_kv_size = 0;      // tokens that each layer may keep; 0: all
+  // Bits of quantized keys and values: 2, 3, 4, 5, 6 or 8; 0: they stay floating-point.
+  int kv_bits = 0;
+  int kv_group_size = 64;                   // numbers that share a scale: 32, 64 or 128
+  int quantized_kv_start = 0;               // tokens of a text from which on its caches are quantized
   int prefill_step_size = 2048;             // prompt tokens computed at a time
   cache::KVCaches* prompt_cache = nullptr;  // what came before the prompt, continued in place; null: nothing
   // Told (0, n) at the start, after each chunk, and (n, n) when the whole prompt is computed (so the first token is
