@@ -10,6 +10,9 @@ namespace mlx_lm::cache {
 class GrowingKVCache final : public KVCache {
  public:
   explicit GrowingKVCache(mx::Dtype dtype) : KVCache(dtype) {}
+  // Goes on from buffers that hold so many tokens and are not to be written to. Requires 0 < offset <= rows.
+  GrowingKVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset)
+      : KVCache(std::move(keys), std::move(values), offset) {}
 
   int trimmable() const override { return offset_; }
   int trim(int n) override;

@@ -19,6 +19,16 @@ class KVCache : public Cache {
   // window: how many tokens back the layer sees, itself included; 0 for all.
   ops::KVView update(const mx::array& keys, const mx::array& values, int window);
 
+  // Keeps keys and values so from here on, those it has included. Errors: RequestError for a format that does not fit
+  // the model, or another one than it is quantized to already. Eval: lazy.
+  // Source: mlx-lm's KVCache.to_quantized (which has it for the growing cache only).
+  void quantize(const ops::KVFormat& format);
+  const ops::KVFormat& format() const { return format_; }
+
+  // The buffers; null before the first step.
+  const std::optional<ops::KVBuffer>& keys() const { return keys_; }
+  const std::optional<ops::KVBuffer>& values() const { return values_; }
+
   std::vector<mx::array*> arrays() override;
 
  protected:
@@ -41,18 +51,26 @@ class KVCache : public Cache {
 
   // dtype: the floating type to store (the model's own); on a GPU, that of the arrays that come in.
   explicit KVCache(mx::Dtype dtype) : dtype_(dtype) {}
+  // Goes on from buffers that hold so many tokens and are not to be written to.
+  KVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset);
 
   // Makes or enlarges the buffers to the given number of rows, keeping the rows there are.
   void reserve(const mx::array& keys, const mx::array& values, int rows);
   // Rows of the buffers; 0 before the first reserve.
-  int capacity() const { return keys_ ? keys_->shape(2) : 0; }
+  int capacity() const { return keys_ ? keys_->rows() : 0; }
   // Gives this copy, made by the copy constructor, buffers of its own, with the first so many rows. Eval: forces.
   void detach(int rows);
 
   static constexpr int kStep = 256;  // rows; buffers grow by a multiple of it, as mlx-lm's do
 
   mx::Dtype dtype_;
-  std::optional<mx::array> keys_, values_;  // (B, K, C, D)
+  ops::KVFormat format_;
+  std::optional<ops::KVBuffer> keys_, values_;
+
+ private:
+  // Replaces buffers that are not to be written to. Eval: lazy.
+  void own();
+  bool borrowed_ = false;
 };
 
 // A layer's cache, where it is one of keys and values (a model that asks made it so).

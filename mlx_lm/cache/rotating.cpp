@@ -7,11 +7,11 @@
 namespace mlx_lm::cache {
 namespace {
 
-// Rows [begin, end) of a buffer (B, K, C, D).
-mx::array rows(const mx::array& buffer, int begin, int end) {
-  auto stop = buffer.shape();
+// Rows [begin, end) of an array (B, K, C, ...).
+mx::array rows(const mx::array& array, int begin, int end) {
+  auto stop = array.shape();
   stop[2] = end;
-  return mx::slice(buffer, {0, 0, begin, 0}, stop);
+  return mx::slice(array, {0, 0, begin, 0}, stop);
 }
 
 }  // namespace
@@ -43,7 +43,7 @@ void RotatingKVCache::place(const mx::array& keys, const mx::array& values, int 
 // Oldest row first, without the unused tail and without `surplus` rows after the pinned ones.
 void RotatingKVCache::order_and_cut(int surplus) {
   const int held = capacity();  // of both buffers: capacity() itself changes with the first
-  for (auto* buffer : {&*keys_, &*values_}) {
+  for (mx::array* buffer : arrays()) {
     auto ordered = *buffer;
     if (next_ < offset_ && next_ != held) {
       ordered = mx::concatenate({rows(ordered, 0, keep_), rows(ordered, next_, held), rows(ordered, keep_, next_)}, 2);

@@ -16,6 +16,10 @@ class RotatingKVCache final : public KVCache {
   // max_size: tokens kept, at least 1; keep: of these, the first ones of the text that are never overwritten.
   // Errors: RequestError unless 0 <= keep < max_size.
   RotatingKVCache(mx::Dtype dtype, int max_size, int keep = 0);
+  // Goes on from buffers that are not to be written to. next: the row after that of the newest token. Requires what
+  // restored() checks.
+  RotatingKVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset, int max_size, int keep, int next)
+      : KVCache(std::move(keys), std::move(values), offset), max_size_(max_size), keep_(keep), next_(next) {}
 
   int trimmable() const override { return offset_ < max_size_ ? offset_ : appended_; }
   int trim(int n) override;
@@ -27,6 +31,7 @@ class RotatingKVCache final : public KVCache {
 
   int max_size() const { return max_size_; }
   int keep() const { return keep_; }
+  int next() const { return next_; }
 
  private:
   // window: 0, or at least max_size (a smaller one is the cache's own max_size to set).

@@ -22,6 +22,7 @@ using nlohmann::json;
 struct Flags {
   ModelFlags model;
   BenchmarkOptions options;
+  CacheFlags cache{.quantized_kv_start = 0};  // what is measured, whatever the length
   int num_trials = 5;
   int delay = 0;  // seconds
   bool json = false;
@@ -37,6 +38,7 @@ void add_flags(CLI::App& app, Flags& f) {
   number("-b,--batch-size", f.options.batch_size, "Prompts that are computed together");
   number("-n,--num-trials", f.num_trials, "Runs that are timed, after one that is not");
   number("--prefill-step-size", f.options.prefill_step_size, "Prompt tokens computed at a time");
+  add_cache_flags(app, f.cache);
   number("--delay", f.delay, "Seconds to wait before each run");
   app.add_flag("--json", f.json, "Print one JSON object in place of the lines");
   app.footer(
@@ -106,7 +108,8 @@ json to_json(const Machine& machine) {
           {"prompt_share", machine.share.prompt}};
 }
 
-int run(const Flags& f) {
+int run(Flags f) {
+  f.cache.set(f.options);
   f.options.validate();
   if (f.num_trials < 1) fail<RequestError>("[benchmark] num-trials: expected at least 1, found {}", f.num_trials);
   if (f.delay < 0) fail<RequestError>("[benchmark] delay: expected at least 0, found {}", f.delay);

@@ -69,6 +69,16 @@ void add_model_flags(CLI::App& app, ModelFlags& f) {
       ->check(CLI::IsMember({"int8", "int16", "float"}));
 }
 
+void add_cache_flags(CLI::App& app, CacheFlags& f) {
+  const auto number = [&app](const char* name, auto& value, const char* help) {
+    add_number(app, name, value, help)->capture_default_str();
+  };
+  number("--max-kv-size", f.max_kv_size, "Tokens that the key-value cache may keep; 0: all");
+  number("--kv-bits", f.kv_bits, "Bits of a quantized key-value cache: 2, 3, 4, 5, 6 or 8; 0: not quantized");
+  number("--kv-group-size", f.kv_group_size, "Numbers of it that share a scale: 32, 64 or 128");
+  number("--quantized-kv-start", f.quantized_kv_start, "Tokens of a text from which on it is quantized");
+}
+
 void set_up(const ModelFlags& f) {
   if (f.threads) ThreadPool::set_global_size(*f.threads);
   if (f.cpu_activations) {

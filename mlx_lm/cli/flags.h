@@ -35,6 +35,24 @@ struct ModelFlags {
 };
 void add_model_flags(CLI::App& app, ModelFlags& flags);
 
+// How keys and values are kept.
+struct CacheFlags {
+  int max_kv_size = 0;
+  int kv_bits = 0;
+  int kv_group_size = 64;
+  int quantized_kv_start = 5000;
+
+  // Into StepOptions or BenchmarkOptions.
+  template <class Options>
+  void set(Options& o) const {
+    o.max_kv_size = max_kv_size;
+    o.kv_bits = kv_bits;
+    o.kv_group_size = kv_group_size;
+    o.quantized_kv_start = quantized_kv_start;
+  }
+};
+void add_cache_flags(CLI::App& app, CacheFlags& flags);
+
 // Sets up the processor as the flags say. To be called before anything is computed. Errors: RequestError for a number
 // of threads out of range.
 void set_up(const ModelFlags& flags);

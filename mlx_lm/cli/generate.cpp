@@ -33,7 +33,7 @@ struct Flags {
   bool ignore_chat_template = false;
   std::string chat_template_config;
   std::string verbose = "True";
-  int max_kv_size = 0;
+  CacheFlags cache;
   int prefill_step_size = 2048;
   DraftFlags draft;
   StructureFlags structure;
@@ -57,8 +57,8 @@ void add_flags(CLI::App& app, Flags& f) {
   app.add_option("--chat-template-config", f.chat_template_config,
                  "JSON object of more variables for the chat template");
   app.add_option("--verbose", f.verbose, "False: print only the answer, at the end")->capture_default_str();
-  number("--max-kv-size", f.max_kv_size, "Tokens that the key-value cache may keep; 0: all");
   number("--prefill-step-size", f.prefill_step_size, "Prompt tokens computed at a time");
+  add_cache_flags(app, f.cache);
   add_draft_flags(app, f.draft);
   add_structure_flags(app, f.structure);
   app.add_option("--prompts", f.prompts,
@@ -174,9 +174,9 @@ int run_batch(const Flags& f, const Loaded& loaded, const std::vector<json>& con
     prompts.push_back({encode(f, messages, variables, loaded.tokenizer), std::move(options)});
   }
   StatusLine status;
-  BatchGenerateOptions options{.batch = {.completion_batch_size = f.batch_size,
-                                         .prefill_step_size = f.prefill_step_size,
-                                         .max_kv_size = f.max_kv_size}};
+  BatchGenerateOptions options{
+      .batch = {.completion_batch_size = f.batch_size, .prefill_step_size = f.prefill_step_size}};
+  f.cache.set(options.batch);
   options.stop = stop_on_interrupt();
   size_t done = 0, written = 0;
   std::map<size_t, std::string> lines;
@@ -214,9 +214,9 @@ int run_batch(const Flags& f, const Loaded& loaded, const std::vector<json>& con
 
 int run(Flags& f) {
   StepOptions options{.max_tokens = f.max_tokens,
-                      .max_kv_size = f.max_kv_size,
                       .prefill_step_size = f.prefill_step_size,
                       .num_draft_tokens = f.draft.num_draft_tokens};
+  f.cache.set(options);
   // What can be wrong without a model is told before one is loaded.
   check(f.sampling);
   options.validate();

@@ -20,6 +20,14 @@ using Clock = std::chrono::steady_clock;
 
 double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
+StepOptions to_step_options(const BatchOptions& o) {
+  return {.max_kv_size = o.max_kv_size,
+          .kv_bits = o.kv_bits,
+          .kv_group_size = o.kv_group_size,
+          .quantized_kv_start = o.quantized_kv_start,
+          .prefill_step_size = o.prefill_step_size};
+}
+
 // Row i of x (n, ...): (1, ...).
 mx::array row(const mx::array& x, int i) {
   mx::Shape start(x.ndim(), 0), stop = x.shape();
@@ -74,8 +82,7 @@ void BatchOptions::validate() const {
   };
   check("completion-batch-size", completion_batch_size, 1);
   check("prefill-batch-size", prefill_batch_size, 1);
-  check("prefill-step-size", prefill_step_size, 1);
-  check("max-kv-size", max_kv_size, 0);
+  to_step_options(*this).validate();
 }
 
 BatchGenerator::BatchGenerator(const models::LanguageModel& model, const BatchOptions& options)
@@ -130,6 +137,11 @@ size_t BatchGenerator::cache_nbytes() const {
   return sum;
 }
 
+void BatchGenerator::quantize(const Sequences& sequences) {
+  if (options_.kv_bits == 0) return;
+  for (const auto& sequence : sequences) quantize_kv(sequence->caches, to_step_options(options_));
+}
+
 void BatchGenerator::admit() {
   while (!waiting_.empty() && int(prefilling_.size()) < options_.prefill_batch_size &&
          int(prefilling_.size() + running_.size()) < options_.completion_batch_size) {
@@ -161,6 +173,7 @@ void BatchGenerator::prefill() {
     auto caches = cache::batched(members);
     // The logits are never asked for, so neither the output layer nor the last layer's MLP is computed.
     model_(mx::array(tokens.data(), {1, int(tokens.size())}, mx::int32), caches);
+    quantize(prefilling_);
     join(caches);
     eval_state(caches);
     mx::clear_cache();
@@ -209,6 +222,7 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
 
   auto caches = cache::batched(members);
   auto logits = model_(mx::reshape(input, {1, n}), caches);  // (1, B, V)
+  quantize(sequences);
   const bool greedy = std::all_of(sequences.begin(), sequences.end(), [](const auto& s) { return s->greedy(); });
   std::optional<mx::array> tokens;
   if (greedy) {

@@ -95,6 +95,7 @@ class BatchGenerator {
   struct Step;
   using Sequences = std::vector<std::shared_ptr<Sequence>>;
 
+  void quantize(const Sequences& sequences);
   void admit();
   void prefill();
   bool constrained() const;

@@ -21,14 +21,21 @@ struct Times {
   Clock::time_point start, first, end;  // the first token of each row, the last
 };
 
+StepOptions step_options(const BenchmarkOptions& o, cache::KVCaches& caches) {
+  return {.max_tokens = o.generation_tokens,
+          .kv_bits = o.kv_bits,
+          .kv_group_size = o.kv_group_size,
+          .quantized_kv_start = o.quantized_kv_start,
+          .prefill_step_size = o.prefill_step_size,
+          .prompt_cache = &caches};
+}
+
 Times run_row(const models::LanguageModel& model, const std::vector<int>& prompt, const BenchmarkOptions& o,
               cache::KVCaches& caches) {
   Times times;
   times.start = Clock::now();
   int made = 0;
-  for ([[maybe_unused]] auto& step : generate_step(
-           prompt, model,
-           {.max_tokens = o.generation_tokens, .prefill_step_size = o.prefill_step_size, .prompt_cache = &caches})) {
+  for ([[maybe_unused]] auto& step : generate_step(prompt, model, step_options(o, caches))) {
     if (made++ == 0) times.first = Clock::now();
     if (made == o.generation_tokens) break;
   }
@@ -40,8 +47,8 @@ Times run_row(const models::LanguageModel& model, const std::vector<int>& prompt
 // step runs takes the step's memory away.
 class NextTokens {
  public:
-  NextTokens(const models::LanguageModel& model, const mx::array& tokens, cache::KVCaches& caches)
-      : tokens_(likeliest(model(tokens, caches), caches)) {
+  NextTokens(const models::LanguageModel& model, const mx::array& tokens, cache::KVCaches& caches, const StepOptions& o)
+      : tokens_(likeliest(model(tokens, caches), caches, o)) {
     mx::async_eval(tokens_);
   }
   NextTokens(const NextTokens&) = delete;
@@ -58,7 +65,8 @@ class NextTokens {
 
  private:
   // (B, 1, V) -> (B, 1)
-  static mx::array likeliest(const mx::array& logits, cache::KVCaches& caches) {
+  static mx::array likeliest(const mx::array& logits, cache::KVCaches& caches, const StepOptions& o) {
+    quantize_kv(caches, o);
     auto tokens = ops::argmax(logits);
     join(caches, {&tokens});
     return tokens;
@@ -70,20 +78,22 @@ class NextTokens {
 Times run_batch(const models::LanguageModel& model, const std::vector<int>& prompts, const BenchmarkOptions& o,
                 cache::KVCaches& caches) {
   const int rows = o.batch_size, length = o.prompt_tokens;
+  const auto step = step_options(o, caches);
   const mx::array all(prompts.begin(), {rows, length}, mx::int32);
   Times times;
   times.start = Clock::now();
   for (int from = 0; from < length - 1;) {
     const int to = std::min(from + o.prefill_step_size, length - 1);
     model(mx::slice(all, {0, from}, {rows, to}), caches);
+    quantize_kv(caches, step);
     join(caches);
     eval_state(caches);
     mx::clear_cache();
     from = to;
   }
-  NextTokens current(model, mx::slice(all, {0, length - 1}, {rows, length}), caches);
+  NextTokens current(model, mx::slice(all, {0, length - 1}, {rows, length}), caches, step);
   for (int made = 1; made < o.generation_tokens; ++made) {
-    NextTokens next(model, current.tokens(), caches);  // one step ahead, as generate_step() does
+    NextTokens next(model, current.tokens(), caches, step);  // one step ahead, as generate_step() does
     current.wait();
     if (made == 1) times.first = Clock::now();
     if (made % 256 == 0) mx::clear_cache();
@@ -108,6 +118,11 @@ void BenchmarkOptions::validate() const {
   check("generation-tokens", generation_tokens);
   check("batch-size", batch_size);
   check("prefill-step-size", prefill_step_size);
+  StepOptions{.max_kv_size = max_kv_size,
+              .kv_bits = kv_bits,
+              .kv_group_size = kv_group_size,
+              .quantized_kv_start = quantized_kv_start}
+      .validate();
   if (int64_t(batch_size) * prompt_tokens > kMost) {
     fail<RequestError>("[benchmark] prompt-tokens: expected at most {} in all rows, found {} times {}", kMost,
                        batch_size, prompt_tokens);
@@ -129,7 +144,7 @@ BenchmarkResult run_benchmark(const models::LanguageModel& model, const std::vec
   if (prompts.size() != wanted) {
     fail<RequestError>("[benchmark] prompts: expected {} tokens, found {}", wanted, prompts.size());
   }
-  auto caches = model.make_cache();
+  auto caches = model.make_cache(o.max_kv_size);
   const auto times = (o.batch_size == 1 ? run_row : run_batch)(model, prompts, o, caches);
 
   BenchmarkResult r;

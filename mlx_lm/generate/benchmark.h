@@ -14,6 +14,8 @@ struct BenchmarkOptions {
   int generation_tokens = 1024;  // of each row; at least 1; end tokens do not end it
   int batch_size = 1;            // rows that are computed together; at least 1
   int prefill_step_size = 2048;  // prompt tokens of each row computed at a time; at least 1
+  // As StepOptions has them.
+  int kv_bits = 0, kv_group_size = 64, quantized_kv_start = 0, max_kv_size = 0;
 
   // Errors: RequestError that names the option.
   void validate() const;

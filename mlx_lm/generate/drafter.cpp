@@ -84,7 +84,7 @@ std::vector<int> ModelDrafter::draft(std::span<const int> text, int n) {
     fed_.resize(kept);
   }
 
-  mx::array token = prefill(text.subspan(fed_.size()), model_, caches_, prefill_step_size_);
+  mx::array token = prefill(text.subspan(fed_.size()), model_, caches_, {.prefill_step_size = prefill_step_size_});
   fed_.assign(text.begin(), text.end());
   std::vector<mx::array> tokens;
   for (int i = 0;; ++i) {

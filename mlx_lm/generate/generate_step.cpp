@@ -33,6 +33,7 @@ struct Sampled {
 Sampled step(const mx::array& tokens, const std::optional<mx::array>& history, const models::LanguageModel& model,
              cache::KVCaches& caches, const StepOptions& o) {
   auto logits = model(tokens, caches);  // (1, 1, V)
+  quantize_kv(caches, o);
   const int vocabulary = logits.shape(2);
   logits = mx::reshape(logits, {1, vocabulary});
   for (const auto& processor : o.logits_processors) logits = processor(*history, logits);
@@ -48,6 +49,10 @@ Sampled step(const mx::array& tokens, const std::optional<mx::array>& history, c
 void StepOptions::validate() const {
   if (max_tokens < -1) fail<RequestError>("[generate] max-tokens: expected -1 or more, found {}", max_tokens);
   if (max_kv_size < 0) fail<RequestError>("[generate] max-kv-size: expected at least 0, found {}", max_kv_size);
+  ops::KVFormat{kv_bits, kv_group_size}.validate();
+  if (quantized_kv_start < 0) {
+    fail<RequestError>("[generate] quantized-kv-start: expected at least 0, found {}", quantized_kv_start);
+  }
   if (prefill_step_size < 1)
     fail<RequestError>("[generate] prefill-step-size: expected at least 1, found {}", prefill_step_size);
   if (num_draft_tokens < 1)
@@ -77,7 +82,7 @@ Generator<Step> generate_step(std::vector<int> prompt, const models::LanguageMod
     return !o.stop.stop_requested();
   };
   if (!told(0)) co_return;
-  const auto last = prefill(prompt, model, caches, o.prefill_step_size, told);
+  const auto last = prefill(prompt, model, caches, o, told);
   if (o.stop.stop_requested()) co_return;
 
   std::optional<mx::array> history;

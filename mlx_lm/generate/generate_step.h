@@ -24,7 +24,10 @@ struct StepOptions {
   sample::Sampler sampler;                                 // empty: the likeliest token
   std::vector<sample::LogitsProcessor> logits_processors;  // change the logits first, one after another
   int max_kv_size = 0;                                     // tokens that each layer may keep; 0: all
-  int prefill_step_size = 2048;                            // prompt tokens computed at a time
+  int kv_bits = 0;                          // of quantized keys and values: 2, 3, 4, 5, 6 or 8; 0: floating-point
+  int kv_group_size = 64;                   // numbers that share a scale: 32, 64 or 128
+  int quantized_kv_start = 0;               // tokens from which on they are quantized
+  int prefill_step_size = 2048;             // prompt tokens computed at a time
   cache::KVCaches* prompt_cache = nullptr;  // what came before the prompt, continued in place; null: nothing
   // Told (0, n) at the start, after each chunk, and (n, n) when the whole prompt is computed (so the first token is
   // there). n: tokens of the prompt.

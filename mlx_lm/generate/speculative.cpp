@@ -23,9 +23,11 @@ struct Checked {
   std::optional<mx::array> tokens;  // (m)
 };
 
-Checked check(const std::vector<int>& input, const models::LanguageModel& model, cache::KVCaches& caches, bool greedy) {
+Checked check(const std::vector<int>& input, const models::LanguageModel& model, cache::KVCaches& caches,
+              const StepOptions& o, bool greedy) {
   const int m = int(input.size());
   auto logits = model(mx::array(input.data(), {1, m}, mx::int32), caches);  // (1, m, V)
+  quantize_kv(caches, o);
   std::optional<mx::array> tokens;
   if (greedy) {
     tokens = ops::argmax(logits);
@@ -129,7 +131,7 @@ Generator<Step> speculative_generate_step(std::vector<int> prompt, const models:
     return !o.stop.stop_requested();
   };
   if (!told(0)) co_return;
-  prefill(text, model, caches, o.prefill_step_size, told);
+  prefill(text, model, caches, o, told);
   if (o.stop.stop_requested()) co_return;
 
   const bool greedy = !o.sampler && o.logits_processors.empty() && !o.constraint;
@@ -137,7 +139,7 @@ Generator<Step> speculative_generate_step(std::vector<int> prompt, const models:
   DraftLength length(o.num_draft_tokens, kTokenCost + (o.drafter ? o.drafter->cost() : 0));
   const auto is_done = [&] { return o.constraint && o.constraint->is_done(); };
   if (o.max_tokens == 0) {  // the prompt is wanted in the cache, and nothing more
-    mx::eval(check({text.back()}, model, caches, false).logits);
+    mx::eval(check({text.back()}, model, caches, o, false).logits);
     told(total);
   }
   for (int made = 0; made != o.max_tokens && !is_done() && !o.stop.stop_requested();) {
@@ -159,7 +161,7 @@ Generator<Step> speculative_generate_step(std::vector<int> prompt, const models:
     input.insert(input.begin(), text.back());
 
     if (o.constraint && fixed.empty()) o.constraint->prepare();  // beside the model
-    auto checked = check(input, model, caches, greedy);
+    auto checked = check(input, model, caches, o, greedy);
     mx::eval(checked.tokens ? *checked.tokens : checked.logits);
     if (made == 0) told(total);
 

@@ -21,6 +21,10 @@ void scale(float* y, int n, float factor);
 void rms_norm(const float* x, const float* weight, int size, float eps, float* out);
 void swiglu(const float* gate, const float* up, size_t n, float* out);
 
+// affine_neon.cpp
+void nibbles(const uint8_t* from, size_t n, uint8_t* codes);
+void affine(const uint8_t* codes, size_t n, float scale, float bias, float* to);
+
 // packed_neon.cpp
 void dequantize(const PackedView& w, int block, int begin, int end, float* panel);
 void quantize(const float* x, int cols, int8_t* codes, Factor* factors);

@@ -7,18 +7,20 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <utility>
 #include <vector>
 
+#include "mlx_lm/kernels/affine.h"
 #include "mlx_lm/kernels/parallel.h"
 #include "mlx_lm/kernels/table.h"
 
 namespace mlx_lm::kernels {
 namespace {
 
-constexpr int kKeys = 64;     // keys at a time
-constexpr int kRows = 48;     // query rows (queries times heads) of a task, about
-constexpr int kTasks = 24;    // about as many stretches of keys, where there are fewer blocks of queries
-constexpr int kFewRows = 16;  // query rows up to which turning keys into panels does not pay
+constexpr int kKeys = AffineBlock::kRows;  // keys at a time
+constexpr int kRows = 48;                  // query rows (queries times heads) of a task, about
+constexpr int kTasks = 24;                 // about as many stretches of keys, where there are fewer blocks of queries
+constexpr int kFewRows = 16;               // query rows up to which turning keys into panels does not pay
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();  // the largest score of none
 
@@ -155,18 +157,28 @@ class Attention {
 
     const size_t dim = a_.head_dim;
     thread_local std::vector<float> memory;
-    const size_t size = rows * (dim + kKeys) + 2 * kBlock * dim + padded_ * kKeys;
+    const size_t groups = affine() ? dim / a_.affine_keys->group_size : 0, numbers = affine() ? kKeys * dim : 0;
+    const size_t size = rows * (dim + kKeys + groups) + 2 * kBlock * dim + padded_ * kKeys + numbers;
     if (memory.size() < size) memory.resize(size);
-    const Work work{memory.data(), memory.data() + rows * dim, memory.data() + rows * (dim + kKeys),
-                    memory.data() + rows * (dim + kKeys) + 2 * kBlock * dim};
+    thread_local AffineBlock block;
+    Work work{block};
+    float* next = memory.data();
+    const auto take = [&](size_t n) { return std::exchange(next, next + n); };
+    work.q = take(rows * dim);
+    work.scores = take(rows * kKeys);
+    work.panels = take(2 * kBlock * dim);
+    work.values = take(padded_ * kKeys);
+    work.q_sums = take(rows * groups);
+    work.keys = take(numbers);
     for (int r = 0; r < rows; ++r) {
       const float* from = a_.q + row_of(b, r) * dim;
       for (size_t d = 0; d < dim; ++d) work.q[r * dim + d] = from[d] * a_.scale;
     }
+    if (affine()) group_sums(work.q, rows, dim, a_.affine_keys->group_size, work.q_sums);
     const size_t head = (static_cast<size_t>(b.batch) * a_.kv_heads + b.kv_head) * a_.capacity;
     for (int key = range.begin; key < range.end; key += kKeys) {
       const int n = std::min(kKeys, range.end - key);
-      score(Rows{a_.keys, a_.type, dim}.from(head + key, 0), rows, n, work);
+      score(head + key, rows, n, work);
       if (a_.softcap != 0) {
         for (int r = 0; r < rows; ++r) t_.soft_cap(work.scores + r * kKeys, n, a_.softcap);
       }
@@ -174,19 +186,35 @@ class Attention {
         const Range seen = visible(a_, b.first + r / shared_);
         soften(work.scores + r * kKeys, n, {std::max(0, seen.begin - key), std::min(n, seen.end - key)}, r, s);
       }
-      add_values(Rows{a_.values, a_.type, static_cast<size_t>(value_dim_)}.from(head + key, 0), rows, n, work, s);
+      add_values(head + key, rows, n, work, s);
     }
   }
 
   struct Work {
-    float* q;       // (rows, D), scaled
-    float* scores;  // (rows, kKeys)
-    float* panels;  // two of (D, 8)
-    float* values;  // (kKeys, padded)
+    AffineBlock& affine;
+    float* q = nullptr;       // (rows, D), scaled
+    float* scores = nullptr;  // (rows, kKeys)
+    float* panels = nullptr;  // two of (D, 8)
+    float* values = nullptr;  // (kKeys, padded)
+    // Of affine keys and values.
+    float* q_sums = nullptr;  // (rows, groups)
+    float* keys = nullptr;    // (kKeys, D)
   };
 
-  void score(const Rows& keys, int rows, int n, const Work& work) const {
+  bool affine() const { return a_.affine_keys.has_value(); }
+
+  // Of n keys, the first of which is in that row of the buffer.
+  void score(size_t row, int rows, int n, const Work& work) const {
     const int dim = a_.head_dim;
+    Rows keys{a_.keys, a_.type, static_cast<size_t>(dim)};
+    if (affine()) {
+      work.affine.load(t_, *a_.affine_keys, dim, row, n);
+      if (rows <= kFewRows) return work.affine.dots(work.q, work.q_sums, rows, work.scores);
+      work.affine.to_float(work.keys, dim);
+      keys = {work.keys, Type::f32, static_cast<size_t>(dim)};
+    } else {
+      keys = keys.from(row, 0);
+    }
     if (rows <= kFewRows) return t_.dots(keys, n, dim, work.q, dim, rows, work.scores, kKeys);
     const int apart = kBlock * dim;
     for (int j = 0; j < n; j += 2 * kBlock) {
@@ -221,13 +249,20 @@ class Attention {
     s.weight[r] += t_.exp_sum(scores + seen.begin, seen.end - seen.begin, high);
   }
 
-  void add_values(const Rows& values, int rows, int n, const Work& work, const State& s) const {
+  void add_values(size_t row, int rows, int n, const Work& work, const State& s) const {
     const int dim = value_dim_;
-    if (rows <= kFewRows) return t_.weighted_sums(values, n, dim, work.scores, kKeys, rows, s.sums, padded_);
-    for (int j = 0; j < n; ++j) {
-      float* to = work.values + j * padded_;
-      t_.to_float(a_.type, values.from(j, 0).data, dim, to);
-      std::fill(to + dim, to + padded_, 0.f);
+    if (affine()) {
+      work.affine.load(t_, *a_.affine_values, dim, row, n);
+      if (rows <= kFewRows) return work.affine.add_weighted(work.scores, rows, s.sums, padded_);
+      work.affine.to_float(work.values, padded_);
+    } else {
+      const Rows values = Rows{a_.values, a_.type, static_cast<size_t>(dim)}.from(row, 0);
+      if (rows <= kFewRows) return t_.weighted_sums(values, n, dim, work.scores, kKeys, rows, s.sums, padded_);
+      for (int j = 0; j < n; ++j) {
+        float* to = work.values + j * padded_;
+        t_.to_float(a_.type, values.from(j, 0).data, dim, to);
+        std::fill(to + dim, to + padded_, 0.f);
+      }
     }
     int d = 0;
     for (; d + 2 * kBlock <= padded_; d += 2 * kBlock) {

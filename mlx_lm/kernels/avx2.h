@@ -14,6 +14,9 @@ namespace mlx_lm::kernels {
 template <Type type>
 [[maybe_unused]] static inline __m256 load8(const void* from) {
   if constexpr (type == Type::f32) return _mm256_loadu_ps(static_cast<const float*>(from));
+  if constexpr (type == Type::u8) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from))));
+  }
   const __m128i bits = _mm_loadu_si128(static_cast<const __m128i*>(from));
   if constexpr (type == Type::f16) return _mm256_cvtph_ps(bits);
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
@@ -28,6 +31,11 @@ template <Type type>
 template <Type type>
 [[maybe_unused]] static inline __m256 load_part(const void* from, int n) {
   if constexpr (type == Type::f32) return _mm256_maskload_ps(static_cast<const float*>(from), first(n));
+  if constexpr (type == Type::u8) {
+    uint8_t codes[8] = {};
+    std::memcpy(codes, from, n);
+    return load8<type>(codes);
+  }
   alignas(16) uint16_t numbers[8] = {};
   const uint16_t* next = static_cast<const uint16_t*>(from);
   uint16_t* to = numbers;
@@ -108,5 +116,8 @@ template <Type type>
   ((type) == Type::f32   ? f<Type::f32>(__VA_ARGS__) \
    : (type) == Type::f16 ? f<Type::f16>(__VA_ARGS__) \
                          : f<Type::bf16>(__VA_ARGS__))
+// The same where the type may be u8.
+#define MLX_LM_FOR_ANY_TYPE(type, f, ...) \
+  ((type) == Type::u8 ? f<Type::u8>(__VA_ARGS__) : MLX_LM_FOR_TYPE(type, f, __VA_ARGS__))
 
 }  // namespace mlx_lm::kernels

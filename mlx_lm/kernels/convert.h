@@ -62,6 +62,7 @@ namespace mlx_lm::kernels {
     std::memcpy(&value, from, 4);
     return value;
   }
+  if (type == Type::u8) return *reinterpret_cast<const uint8_t*>(from);
   uint16_t bits;
   std::memcpy(&bits, from, 2);
   return type == Type::f16 ? float_of_half(bits) : float_of_bfloat(bits);

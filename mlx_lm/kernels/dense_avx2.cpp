@@ -151,12 +151,12 @@ void tiles(int& i, const float* panel, size_t apart, size_t panel_stride, int de
 namespace avx2 {
 
 void dots(const Rows& w, int rows, int cols, const float* x, size_t x_stride, int n, float* y, size_t y_stride) {
-  MLX_LM_FOR_TYPE(w.type, dots_by, w, rows, cols, x, x_stride, n, y, y_stride);
+  MLX_LM_FOR_ANY_TYPE(w.type, dots_by, w, rows, cols, x, x_stride, n, y, y_stride);
 }
 
 void weighted_sums(const Rows& w, int rows, int cols, const float* p, size_t p_stride, int n, float* out,
                    size_t out_stride) {
-  MLX_LM_FOR_TYPE(w.type, weighted_sums_by, w, rows, cols, p, p_stride, n, out, out_stride);
+  MLX_LM_FOR_ANY_TYPE(w.type, weighted_sums_by, w, rows, cols, p, p_stride, n, out, out_stride);
 }
 
 void panel(const Rows& w, int rows, int cols, float* panel) { MLX_LM_FOR_TYPE(w.type, panel_of, w, rows, cols, panel); }

@@ -6,14 +6,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
 namespace mlx_lm::kernels {
 
-// How floating-point numbers are stored.
-enum class Type : uint8_t { f32, f16, bf16 };
-constexpr size_t size_of(Type type) { return type == Type::f32 ? 4 : 2; }
+// How numbers are stored.
+enum class Type : uint8_t { f32, f16, bf16, u8 };  // u8: the codes of affine rows, inside this folder only
+constexpr size_t size_of(Type type) { return type == Type::f32 ? 4 : type == Type::u8 ? 1 : 2; }
 
 // What the products with quantized weights make of their float32 activations. mxfp8, whose codes are no whole numbers
 // of 16 bits, uses them as they are in any case, and nvfp4 rounds them to 16 bits where 8 are asked for.
@@ -129,6 +130,20 @@ void rope(const float* x, const RopeArgs& args, float* out);
 void write_rows(const float* new_rows, int batch, int length, int heads, int head_dim, void* buffer, Type type,
                 int capacity, int position);
 
+// Rows of numbers as MLX's affine quantization stores them, in groups along a row: number = scale * code + bias.
+struct AffineRows {
+  int bits = 8;            // 2, 3, 4, 5, 6 or 8
+  int group_size = 64;     // 32, 64 or 128; divides the rows
+  Type type = Type::f16;   // of scales and biases
+  void* codes = nullptr;   // (B, K, C, D * bits / 8) bytes: codes from the lowest bit up, across bytes
+  void* scales = nullptr;  // (B, K, C, D / group_size)
+  void* biases = nullptr;  // the same
+};
+// The same for an affine buffer and new rows of any type. Numbers are rounded to to.type first, and get the codes,
+// scales and biases that MLX's quantize gives them, bit by bit.
+void write_rows(const void* new_rows, Type new_type, int batch, int length, int heads, int head_dim,
+                const AffineRows& to, int capacity, int position);
+
 // Query l sees row j when j < length, j <= start + l and (window == 0 or j > start + l - window).
 struct AttentionArgs {
   const float* q = nullptr;      // (B, L, H, D)
@@ -145,6 +160,8 @@ struct AttentionArgs {
   int value_dim = 0;             // of a value and of a result; 0: head_dim
   float softcap = 0;             // scores become softcap * tanh(score / softcap); 0: they stay as they are
   const float* sinks = nullptr;  // (H): a score for each head that takes part in the softmax and has no value; or null
+  // What keys and values are instead, if there: both of the same bits, group size and type.
+  std::optional<AffineRows> affine_keys, affine_values;
 };
 // Softmax attention, grouped (query head h reads kv head h / (H / K)), in float32; a query that sees nothing gives 0.
 // Several texts are shared out over the threads together; the result of each is what it would be alone.

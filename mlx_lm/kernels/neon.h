@@ -15,6 +15,11 @@ template <Type type>
 [[maybe_unused]] static inline float32x4_t load4(const void* from) {
   const uint8_t* bytes = static_cast<const uint8_t*>(from);
   if constexpr (type == Type::f32) return vreinterpretq_f32_u8(vld1q_u8(bytes));
+  if constexpr (type == Type::u8) {
+    uint32_t four;
+    std::memcpy(&four, bytes, 4);
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))));
+  }
   const uint8x8_t bits = vld1_u8(bytes);
   if constexpr (type == Type::f16) return vcvt_f32_f16(vreinterpret_f16_u8(bits));
   return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vreinterpret_u16_u8(bits)), 16));
@@ -25,6 +30,10 @@ template <Type type>
 [[maybe_unused]] static inline float32x4x2_t load8(const void* from) {
   const uint8_t* bytes = static_cast<const uint8_t*>(from);
   if constexpr (type == Type::f32) return {load4<type>(bytes), load4<type>(bytes + 16)};
+  if constexpr (type == Type::u8) {
+    const uint16x8_t codes = vmovl_u8(vld1_u8(bytes));
+    return {vcvtq_f32_u32(vmovl_u16(vget_low_u16(codes))), vcvtq_f32_u32(vmovl_high_u16(codes))};
+  }
   const uint8x16_t bits = vld1q_u8(bytes);
   if constexpr (type == Type::f16) {
     const float16x8_t halves = vreinterpretq_f16_u8(bits);
@@ -87,5 +96,8 @@ template <Type type>
   ((type) == Type::f32   ? f<Type::f32>(__VA_ARGS__) \
    : (type) == Type::f16 ? f<Type::f16>(__VA_ARGS__) \
                          : f<Type::bf16>(__VA_ARGS__))
+// The same where the type may be u8.
+#define MLX_LM_FOR_ANY_TYPE(type, f, ...) \
+  ((type) == Type::u8 ? f<Type::u8>(__VA_ARGS__) : MLX_LM_FOR_TYPE(type, f, __VA_ARGS__))
 
 }  // namespace mlx_lm::kernels

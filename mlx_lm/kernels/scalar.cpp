@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "mlx_lm/kernels/affine_group.h"
 #include "mlx_lm/kernels/convert.h"
 #include "mlx_lm/kernels/small_floats.h"
 #include "mlx_lm/kernels/table.h"
@@ -175,6 +176,14 @@ float exp_sum(float* s, int n, float high) {
   return sum;
 }
 
+void nibbles(const uint8_t* from, size_t n, uint8_t* codes) {
+  for (size_t i = 0; i < n; i += 2) codes[i] = from[i / 2] & 15, codes[i + 1] = from[i / 2] >> 4;
+}
+
+void affine(const uint8_t* codes, size_t n, float scale, float bias, float* to) {
+  for (size_t i = 0; i < n; ++i) to[i] = scale * codes[i] + bias;
+}
+
 void scale(float* y, int n, float factor) {
   for (int i = 0; i < n; ++i) y[i] *= factor;
 }
@@ -211,6 +220,16 @@ double peak(int64_t rounds) {
 double int8_peak(int64_t rounds) { return peak<int8_t, int32_t>(rounds); }
 double int16_peak(int64_t rounds) { return peak<int16_t, int32_t>(rounds); }
 double float32_peak(int64_t rounds) { return peak<float, float>(rounds); }
+
+void quantize_affine(const float* x, int n, float most, uint8_t* codes, float* scale, float* bias) {
+  float low = std::numeric_limits<float>::infinity(), high = -low;
+  for (int i = 0; i < n; ++i) high = std::max(high, x[i]), low = std::min(low, x[i]);
+  const AffineGroup group(low, high, most);
+  for (int i = 0; i < n; ++i) {
+    codes[i] = static_cast<uint8_t>(std::fmin(std::fmax(std::nearbyint((x[i] - group.bias) / group.scale), 0.f), most));
+  }
+  *scale = group.scale, *bias = group.bias;
+}
 
 float max(const float* s, int n) {
   float most = -std::numeric_limits<float>::infinity();
@@ -254,6 +273,9 @@ constinit const Table kScalar = {
     .panel = scalar::panel,
     .panel_product = scalar::panel_product,
     .panel_products = panel_products_one_by_one<scalar::panel_product>,
+    .nibbles = scalar::nibbles,
+    .affine = scalar::affine,
+    .quantize_affine = scalar::quantize_affine,
     .int8 = {scalar::quantize<int8_t>, scalar::products<int8_t>, scalar::products<int8_t>},
     .int16 = {scalar::quantize<int16_t>, scalar::products<int16_t>, scalar::products<int16_t>},
     .mxfp8_few = scalar::mxfp8_few,

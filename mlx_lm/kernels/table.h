@@ -114,6 +114,14 @@ struct Table {
   void (*panel_products)(const float* panels, size_t apart, size_t panel_stride, int depth, const float* x,
                          size_t x_stride, int n, float* y, size_t y_stride, int rows, bool add);
 
+  // to_float, dots and weighted_sums know rows of u8 too. The other loops of affine rows:
+  // n codes of 4 bits, of which each byte has the first in its low half, as bytes; n is a multiple of 32.
+  void (*nibbles)(const uint8_t* from, size_t n, uint8_t* codes);
+  // to[i] = scale * codes[i] + bias.
+  void (*affine)(const uint8_t* codes, size_t n, float scale, float bias, float* to);
+  // The codes of one group of n numbers, n a multiple of 32, up to `most`, and its scale and bias.
+  void (*quantize_affine)(const float* x, int n, float most, uint8_t* codes, float* scale, float* bias);
+
   PackedProducts<int8_t> int8;
   PackedProducts<int16_t> int16;
   // The same as `few` for plain mxfp8, whose activations stay as they are; sums are those of panel_product.

@@ -66,7 +66,7 @@ void geglu_of(const float* gate, const float* up, size_t n, float* out) {
 
 namespace avx2 {
 
-void to_float(Type type, const void* from, size_t n, float* to) { MLX_LM_FOR_TYPE(type, to_float_as, from, n, to); }
+void to_float(Type type, const void* from, size_t n, float* to) { MLX_LM_FOR_ANY_TYPE(type, to_float_as, from, n, to); }
 
 void from_float(const float* from, size_t n, Type type, void* to) {
   size_t i = 0;

@@ -23,7 +23,7 @@ void to_float_as(const void* from, size_t n, float* to) {
 
 namespace avx512 {
 
-void to_float(Type type, const void* from, size_t n, float* to) { MLX_LM_FOR_TYPE(type, to_float_as, from, n, to); }
+void to_float(Type type, const void* from, size_t n, float* to) { MLX_LM_FOR_ANY_TYPE(type, to_float_as, from, n, to); }
 
 float max(const float* s, int n) {
   const __m512 least = _mm512_set1_ps(-__builtin_inff());

@@ -20,6 +20,8 @@ template <Type type>
 inline __m512 load16(const void* from) {
   if constexpr (type == Type::f32) {
     return _mm512_loadu_ps(from);
+  } else if constexpr (type == Type::u8) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))));
   } else {
     return widened<type>(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
   }
@@ -33,6 +35,8 @@ template <Type type>
 inline __m512 load_part16(const void* from, int n) {
   if constexpr (type == Type::f32) {
     return _mm512_maskz_loadu_ps(first16(n), from);
+  } else if constexpr (type == Type::u8) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first16(n), from)));
   } else {
     return widened<type>(_mm256_maskz_loadu_epi16(first16(n), from));
   }

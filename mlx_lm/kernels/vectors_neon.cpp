@@ -172,7 +172,7 @@ void product_tile(const float* panel, size_t panel_stride, int depth, const floa
 
 namespace neon {
 
-void to_float(Type type, const void* from, size_t n, float* to) { MLX_LM_FOR_TYPE(type, to_float_as, from, n, to); }
+void to_float(Type type, const void* from, size_t n, float* to) { MLX_LM_FOR_ANY_TYPE(type, to_float_as, from, n, to); }
 
 void from_float(const float* from, size_t n, Type type, void* to) {
   size_t i = 0;
@@ -188,11 +188,11 @@ void from_float(const float* from, size_t n, Type type, void* to) {
 }
 
 void dots(const Rows& w, int rows, int cols, const float* x, float* y) {
-  MLX_LM_FOR_TYPE(w.type, dots_of, w, rows, cols, x, y);
+  MLX_LM_FOR_ANY_TYPE(w.type, dots_of, w, rows, cols, x, y);
 }
 
 void weighted_sum(const Rows& w, int rows, int cols, const float* p, float* out) {
-  MLX_LM_FOR_TYPE(w.type, weighted_sum_of, w, rows, cols, p, out);
+  MLX_LM_FOR_ANY_TYPE(w.type, weighted_sum_of, w, rows, cols, p, out);
 }
 
 void panel(const Rows& w, int rows, int cols, float* panel) { MLX_LM_FOR_TYPE(w.type, panel_of, w, rows, cols, panel); }

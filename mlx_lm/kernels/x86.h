@@ -19,6 +19,11 @@ void soft_cap(float* s, int n, float cap);
 void layer_norm(const float* x, const float* weight, const float* bias, int size, float eps, float* out);
 void geglu(const float* gate, const float* up, size_t n, Gelu kind, float* out);
 
+// affine_avx2.cpp
+void nibbles(const uint8_t* from, size_t n, uint8_t* codes);
+void affine(const uint8_t* codes, size_t n, float scale, float bias, float* to);
+void quantize_affine(const float* x, int n, float most, uint8_t* codes, float* scale, float* bias);
+
 // dense_avx2.cpp
 void dots(const Rows& w, int rows, int cols, const float* x, size_t x_stride, int n, float* y, size_t y_stride);
 void weighted_sums(const Rows& w, int rows, int cols, const float* p, size_t p_stride, int n, float* out,

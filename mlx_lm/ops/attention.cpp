@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "mlx_lm/ops/attention_mlx.h"
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
 #include "mlx_lm/ops/matrix_form.h"
@@ -125,64 +126,96 @@ mx::array rope(const mx::array& x, const Rope& r, int offset) { return rope(x, r
 
 namespace {
 
-// Inputs: the new keys and the new values, then each slot's buffers. Outputs: the buffers.
-struct WriteRows {
-  static constexpr const char* kName = "WriteRows";
-  struct Rows {
-    int tokens, row;
-  };
-  int batch, heads, key_dim, value_dim;
-  std::vector<Rows> slots;
-  std::optional<RopeWork> rope;  // of the new keys
+// A buffer of the kernels, without its memory.
+struct Buffer {
+  KVFormat format;
+  kernels::Type type;
+  int capacity;
 
-  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
-    struct Buffer {
-      void* data;
-      kernels::Type type;
-      int capacity;
-    };
-    std::vector<Buffer> buffers;
-    buffers.reserve(outputs.size());
-    for (size_t i = 0; i < outputs.size(); ++i) {
-      const auto& buffer = inputs[i + 2];
-      outputs[i].copy_shared_buffer(buffer);
-      buffers.push_back({outputs[i].data<void>(), kernel_type(buffer.dtype()), buffer.shape(2)});
-    }
-    return [w = *this, buffers = std::move(buffers), k = inputs[0].data<float>(), v = inputs[1].data<float>()] {
-      const RotatedRows rotated(k, w.rope);
-      const float *keys = rotated.get(), *values = v;
-      for (size_t i = 0; i < w.slots.size(); ++i) {
-        const auto [tokens, row] = w.slots[i];
-        const auto write = [&](const float*& from, int dim, const Buffer& to) {
-          kernels::write_rows(from, w.batch, tokens, w.heads, dim, to.data, to.type, to.capacity, row);
-          from += size_t(tokens) * w.heads * dim;
-        };
-        write(keys, w.key_dim, buffers[2 * i]);
-        write(values, w.value_dim, buffers[2 * i + 1]);
-      }
-    };
+  Buffer(const KVBuffer& b) : format(b.format), type(kernel_type(b.dtype())), capacity(b.rows()) {}
+  int arrays() const { return format.quantized() ? 3 : 1; }
+  // arrays: its own, from the first on. Of a floating-point buffer only `codes` counts.
+  kernels::AffineRows rows(const mx::array* arrays) const {
+    kernels::AffineRows rows{.bits = format.bits, .group_size = format.group_size, .type = type};
+    rows.codes = const_cast<void*>(arrays[0].data<void>());
+    if (!format.quantized()) return rows;
+    rows.scales = const_cast<void*>(arrays[1].data<void>());
+    rows.biases = const_cast<void*>(arrays[2].data<void>());
+    return rows;
   }
 };
 
-// Inputs: q; the sinks, if there are any; then each segment's keys and values.
+// Inputs: the new keys and the new values, then the arrays of each slot's buffers. Outputs: those arrays.
+struct WriteRows {
+  static constexpr const char* kName = "WriteRows";
+  static constexpr bool kInPlace = true;
+  struct Slot {
+    int tokens, row;
+    Buffer keys, values;
+  };
+  int batch, heads, key_dim, value_dim;
+  std::vector<Slot> slots;
+  std::optional<RopeWork> rope;  // of the new keys
+
+  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
+    for (size_t i = 0; i < outputs.size(); ++i) outputs[i].copy_shared_buffer(inputs[i + 2]);
+    std::vector<kernels::AffineRows> to;  // of keys and values in turn
+    const mx::array* array = outputs.data();
+    for (const Slot& slot : slots) {
+      for (const Buffer* buffer : {&slot.keys, &slot.values}) {
+        to.push_back(buffer->rows(array));
+        array += buffer->arrays();
+      }
+    }
+    return [w = *this, to = std::move(to), k = inputs[0].data<float>(), v = inputs[1].data<float>()] {
+      const RotatedRows rotated(k, w.rope);
+      const float *keys = rotated.get(), *values = v;
+      for (size_t i = 0; i < w.slots.size(); ++i) {
+        const Slot& slot = w.slots[i];
+        w.write(keys, w.key_dim, slot, slot.keys, to[2 * i]);
+        w.write(values, w.value_dim, slot, slot.values, to[2 * i + 1]);
+      }
+    };
+  }
+
+  void write(const float*& from, int dim, const Slot& slot, const Buffer& buffer, const kernels::AffineRows& to) const {
+    if (buffer.format.quantized()) {
+      kernels::write_rows(from, kernels::Type::f32, batch, slot.tokens, heads, dim, to, buffer.capacity, slot.row);
+    } else {
+      kernels::write_rows(from, batch, slot.tokens, heads, dim, to.codes, buffer.type, buffer.capacity, slot.row);
+    }
+    from += size_t(slot.tokens) * heads * dim;
+  }
+};
+
+// Inputs: q; the sinks, if there are any; then the arrays of each segment's keys and values.
 struct Attention {
   static constexpr const char* kName = "Attention";
   std::vector<kernels::AttentionArgs> segments;
+  std::vector<std::pair<Buffer, Buffer>> buffers;  // of each segment
   bool has_sinks;
   std::optional<RopeWork> rope;  // of q
 
   auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
     allocate(outputs[0]);
     auto work = *this;
-    const mx::array* buffer = &inputs[has_sinks ? 2 : 1];
+    const mx::array* array = &inputs[has_sinks ? 2 : 1];
     float* out = outputs[0].data<float>();
     size_t query = 0;
-    for (auto& s : work.segments) {
+    for (size_t i = 0; i < segments.size(); ++i) {
+      auto& s = work.segments[i];
+      const auto& [keys, values] = buffers[i];
       s.sinks = has_sinks ? inputs[1].data<float>() : nullptr;
-      s.keys = buffer[0].data<void>();
-      s.values = buffer[1].data<void>();
+      const auto key_rows = keys.rows(array), value_rows = values.rows(array + keys.arrays());
+      if (keys.format.quantized()) {
+        s.affine_keys = key_rows;
+        s.affine_values = value_rows;
+      } else {
+        s.keys = key_rows.codes;
+        s.values = value_rows.codes;
+      }
       s.out = out + query * s.value_dim;
-      buffer += 2;
+      array += keys.arrays() + values.arrays();
       query += size_t(s.queries) * s.heads;
     }
     return [w = std::move(work), q = inputs[0].data<float>()]() mutable {
@@ -203,13 +236,17 @@ void write_rows(std::span<const KVSlot> slots, const mx::array& new_keys, const 
   if (backend() == Backend::mlx) {
     int at = 0;
     for (const auto& slot : slots) {
-      const auto write = [&](mx::array& buffer, const mx::array& rows) {
-        auto heads_first = mx::astype(mx::swapaxes(tokens_of(rows, at, slot.tokens), 1, 2), buffer.dtype());
-        mx::Shape stop = buffer.shape();
-        stop[2] = slot.row + slot.tokens;
-        // Moved out first: MLX writes in place into a buffer that nothing else holds.
-        const auto old = std::move(buffer);
-        buffer = mx::slice_update(old, heads_first, {0, 0, slot.row, 0}, stop);
+      const auto write = [&](KVBuffer& buffer, const mx::array& rows) {
+        KVBuffer heads_first = mx::astype(mx::swapaxes(tokens_of(rows, at, slot.tokens), 1, 2), buffer.dtype());
+        if (buffer.format.quantized()) heads_first = quantized(heads_first, buffer.format);
+        const auto to = buffer.arrays(), from = heads_first.arrays();
+        for (size_t i = 0; i < to.size(); ++i) {
+          mx::Shape stop = to[i]->shape();
+          stop[2] = slot.row + slot.tokens;
+          // Moved out first: MLX writes in place into a buffer that nothing else holds.
+          const auto old = std::move(*to[i]);
+          *to[i] = mx::slice_update(old, *from[i], {0, 0, slot.row, 0}, stop);
+        }
       };
       write(*slot.keys, new_keys);
       write(*slot.values, new_values);
@@ -227,80 +264,31 @@ void write_rows(std::span<const KVSlot> slots, const mx::array& new_keys, const 
   std::vector<mx::Dtype> dtypes;
   std::vector<mx::array> inputs{before_rope(new_keys, work.rope), as_float32(unshaped(new_values))};
   for (const auto& slot : slots) {
-    work.slots.push_back({slot.tokens, slot.row});
-    for (const mx::array* buffer : {slot.keys, slot.values}) {
-      shapes.push_back(buffer->shape());
-      dtypes.push_back(buffer->dtype());
-      inputs.push_back(*buffer);
+    work.slots.push_back({slot.tokens, slot.row, *slot.keys, *slot.values});
+    for (KVBuffer* buffer : {slot.keys, slot.values}) {
+      for (const mx::array* array : buffer->arrays()) {
+        shapes.push_back(array->shape());
+        dtypes.push_back(array->dtype());
+        inputs.push_back(*array);
+      }
     }
   }
   auto written = cpu_step(std::move(shapes), dtypes, std::move(inputs), std::move(work));
-  for (size_t i = 0; i < slots.size(); ++i) {
-    *slots[i].keys = std::move(written[2 * i]);
-    *slots[i].values = std::move(written[2 * i + 1]);
+  size_t next = 0;
+  for (const auto& slot : slots) {
+    for (KVBuffer* buffer : {slot.keys, slot.values}) {
+      for (mx::array* array : buffer->arrays()) *array = std::move(written[next++]);
+    }
   }
 }
 
 std::pair<mx::array, mx::array> write_rows(const mx::array& keys, const mx::array& values, const mx::array& new_keys,
                                            const mx::array& new_values, int row) {
-  std::pair buffers(keys, values);
-  const KVSlot slot{&buffers.first, &buffers.second, new_keys.shape(1), row};
+  KVBuffer key_buffer(keys), value_buffer(values);
+  const KVSlot slot{&key_buffer, &value_buffer, new_keys.shape(1), row};
   write_rows(std::span(&slot, 1), new_keys, new_values);
-  return buffers;
+  return {key_buffer.data, value_buffer.data};
 }
-
-namespace {
-
-// true where query l may see row j. Shapes: (L, length).
-mx::array visible(int queries, const Span& span) {
-  auto rows = mx::arange(span.length);
-  auto positions = mx::expand_dims(mx::arange(span.start, span.start + queries), 1);
-  auto mask = mx::less_equal(rows, positions);
-  return span.window > 0 ? mx::logical_and(mask, mx::greater(rows, positions - span.window)) : mask;
-}
-
-// Soft-capped scores, which MLX's own attention does not know.
-mx::array capped_attention(const mx::array& q, const mx::array& keys, const mx::array& values, const mx::array& mask,
-                           float scale, const AttentionOptions& o) {
-  const int batch = q.shape(0), heads = q.shape(1), queries = q.shape(2), kv_heads = keys.shape(1);
-  auto grouped = mx::reshape(q * mx::array(scale, q.dtype()), {batch, kv_heads, heads / kv_heads, queries, -1});
-  auto scores = mx::matmul(grouped, mx::swapaxes(mx::expand_dims(keys, 2), -1, -2));
-  const mx::array cap(o.softcap, q.dtype());
-  scores = mx::where(mask, mx::tanh(scores / cap) * cap, mx::array(-INFINITY, q.dtype()));
-  if (o.sinks) {
-    auto sinks = mx::reshape(mx::astype(*o.sinks, q.dtype()), {1, kv_heads, heads / kv_heads, 1, 1});
-    scores = mx::concatenate({mx::broadcast_to(sinks, {batch, kv_heads, heads / kv_heads, queries, 1}), scores}, -1);
-  }
-  auto weights = mx::softmax(scores, -1, /*precise=*/true);
-  if (o.sinks) {
-    weights = mx::slice(weights, {0, 0, 0, 0, 1}, {batch, kv_heads, heads / kv_heads, queries, weights.shape(-1)});
-  }
-  return mx::reshape(mx::matmul(weights, mx::expand_dims(values, 2)), {batch, heads, queries, values.shape(3)});
-}
-
-mx::array mlx_attention(const mx::array& q, const KVSegment& seen, float scale, const AttentionOptions& o) {
-  const Span& span = seen.span;
-  auto in_use = [&](const mx::array& buffer) {
-    auto stop = buffer.shape();
-    stop[2] = span.length;
-    return mx::astype(mx::slice(buffer, {0, 0, 0, 0}, stop), q.dtype());
-  };
-  auto heads_first = mx::swapaxes(q, 1, 2);
-  const int queries = q.shape(1);
-  if (o.softcap != 0) {
-    auto out = capped_attention(heads_first, in_use(seen.keys), in_use(seen.values), visible(queries, span), scale, o);
-    return mx::swapaxes(out, 1, 2);
-  }
-  const bool plain = span.window == 0 && span.start + queries == span.length;
-  const std::string mode = plain ? (queries > 1 ? "causal" : "") : "array";
-  auto mask = plain ? std::nullopt : std::optional(visible(queries, span));
-  auto sinks = o.sinks ? std::optional(mx::astype(*o.sinks, q.dtype())) : std::nullopt;
-  auto out = mx::fast::scaled_dot_product_attention(heads_first, in_use(seen.keys), in_use(seen.values), scale, mode,
-                                                    mask, sinks);
-  return mx::swapaxes(out, 1, 2);
-}
-
-}  // namespace
 
 mx::array attention(const mx::array& q, const KVView& seen, float scale, const AttentionOptions& options) {
   if (backend() == Backend::mlx) {
@@ -308,7 +296,7 @@ mx::array attention(const mx::array& q, const KVView& seen, float scale, const A
         q, seen.size(), [&](size_t i) { return seen[i].tokens; },
         [&](const mx::array& part, size_t i) { return mlx_attention(part, seen[i], scale, options); });
   }
-  Attention work{.segments = {}, .has_sinks = options.sinks.has_value(), .rope = {}};
+  Attention work{.segments = {}, .buffers = {}, .has_sinks = options.sinks.has_value(), .rope = {}};
   std::vector<mx::array> inputs{before_rope(q, work.rope)};
   if (options.sinks) inputs.push_back(as_float32(*options.sinks));
   work.segments.reserve(seen.size());
@@ -316,21 +304,23 @@ mx::array attention(const mx::array& q, const KVView& seen, float scale, const A
     work.segments.push_back({.batch = q.shape(0),
                              .queries = tokens,
                              .heads = q.shape(2),
-                             .kv_heads = keys.shape(1),
+                             .kv_heads = keys.data.shape(1),
                              .head_dim = q.shape(3),
-                             .capacity = keys.shape(2),
+                             .capacity = keys.rows(),
                              .length = span.length,
                              .start = span.start,
                              .window = span.window,
                              .scale = scale,
                              .type = kernel_type(keys.dtype()),
-                             .value_dim = values.shape(3),
+                             .value_dim = values.dim(),
                              .softcap = options.softcap});
-    inputs.push_back(keys);
-    inputs.push_back(values);
+    work.buffers.emplace_back(keys, values);
+    for (const KVBuffer* buffer : {&keys, &values}) {
+      for (auto& array : buffer->arrays()) inputs.push_back(std::move(array));
+    }
   }
   auto shape = q.shape();
-  shape.back() = seen[0].values.shape(3);
+  shape.back() = seen[0].values.dim();
   return cpu_step(std::move(shape), std::move(inputs), std::move(work));
 }
 

@@ -11,6 +11,8 @@
 
 #include <mlx/mlx.h>
 
+#include "mlx_lm/ops/kv_buffer.h"
+
 namespace mlx_lm::ops {
 namespace mx = mlx::core;
 
@@ -53,15 +55,14 @@ mx::array rope(const mx::array& x, const Rope& rope, const Runs& runs);
 // The same for one run: row l stands at position offset + l.
 mx::array rope(const mx::array& x, const Rope& rope, int offset);
 
-// Where new keys and values of a run go: rows [row, row + tokens) of two buffers (B, K, C, D), replaced by those that
-// hold them.
+// Where new keys and values of a run go: rows [row, row + tokens) of two buffers, replaced by those that hold them.
 struct KVSlot {
-  mx::array* keys;
-  mx::array* values;
+  KVBuffer* keys;
+  KVBuffer* values;
   int tokens;
   int row;
 };
-// Writes new keys and values, converted to the buffers' type.
+// Writes new keys and values, converted to the buffers' type and format.
 // The caller gives the buffers up: the kernels write in place, behind every step that was built before, so an array
 // that shares their memory changes too. (MLX's own donation would copy whole buffers here: the attention of the step
 // before, queued but not done, still counts as an owner.)
@@ -81,7 +82,7 @@ struct Span {
 
 // What the queries of one run attend.
 struct KVSegment {
-  mx::array keys, values;  // (B, K, C, D), C >= span.length
+  KVBuffer keys, values;  // C >= span.length
   int tokens;
   Span span;
 };

@@ -19,16 +19,21 @@ class CpuWork {
   using Arrays = std::vector<mx::array>;
   virtual ~CpuWork() = default;
   virtual const char* name() const = 0;
+  // Whether its outputs take the memory of inputs.
+  virtual bool in_place() const = 0;
   // Called while the graph is walked: gives the outputs their memory, where they have none yet, and returns the task,
   // which runs later on the stream's thread and holds raw pointers, and owners of what is not an input.
   virtual std::function<void()> prepare(const Arrays& inputs, Arrays& outputs) const = 0;
 };
 
-// A Work is a plain struct with a name, kName, and CpuWork's prepare() as its operator().
+// A Work is a plain struct with a name, kName, CpuWork's prepare() as its operator(), and kInPlace, if it is true.
 template <class Work>
 struct CpuWorkOf final : CpuWork {
   explicit CpuWorkOf(Work w) : work(std::move(w)) {}
   const char* name() const override { return Work::kName; }
+  bool in_place() const override {
+    return requires { Work::kInPlace; };
+  }
   std::function<void()> prepare(const Arrays& inputs, Arrays& outputs) const override { return work(inputs, outputs); }
 
   const Work work;

@@ -123,7 +123,7 @@ struct Joined {
       in.clear(), out.clear();
       for (int i : step.inputs) in.push_back(arrays[i]);
       for (int i : step.outputs) {
-        if (i >= between_begin) arena.give(arrays[i]);
+        if (i >= between_begin && !step.work->in_place()) arena.give(arrays[i]);
         out.push_back(arrays[i]);
       }
       tasks.push_back(step.work->prepare(in, out));

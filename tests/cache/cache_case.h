@@ -30,7 +30,7 @@ inline mx::array numbered(int first, int n, int batch = kBatch) {
 
 // The numbers of the tokens that query l of the step may see; checks every place of their keys and values.
 inline std::set<int> seen(const ops::KVSegment& view, int l, int batch = kBatch) {
-  auto keys = mx::contiguous(view.keys), values = mx::contiguous(view.values);
+  auto keys = mx::contiguous(view.keys.data), values = mx::contiguous(view.values.data);
   mx::eval(keys, values);
   const int capacity = keys.shape(2);
   EXPECT_LE(view.span.length, capacity);

@@ -151,5 +151,27 @@ TEST(RotatingKVCache, a_copy_goes_on_by_itself) {
   EXPECT_EQ(seen(Feeder(copy).add(1), 0), wanted);
 }
 
+// Single tokens are written in place.
+TEST(RotatingKVCache, a_copy_of_a_full_ring_has_memory_of_its_own) {
+  for (auto backend : {ops::Backend::kernels, ops::Backend::mlx}) {
+    ops::set_backend(backend);
+    RotatingKVCache cache(mx::float32, 16, 2);
+    Feeder feeder(cache);
+    for (int i = 0; i < 20; ++i) feeder.add(1);
+    const auto copied = cache.copy();
+    auto& copy = dynamic_cast<RotatingKVCache&>(*copied);
+    Feeder other(copy);
+    auto wanted = range(8, 21);
+    wanted.merge(range(1, 2));
+    feeder.add(1);
+    mx::eval(cache.state());
+    auto before = range(7, 20);
+    before.merge(range(1, 2));
+    EXPECT_EQ(seen({*copy.keys(), *copy.values(), 1, {.length = 16, .start = 15}}, 0), before);
+    EXPECT_EQ(seen(other.add(1), 0), wanted);
+  }
+  ops::set_backend(ops::Backend::kernels);
+}
+
 }  // namespace
 }  // namespace mlx_lm::cache

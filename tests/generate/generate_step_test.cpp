@@ -208,6 +208,47 @@ TEST_F(GenerateStep, bounds_its_own_cache) {
   EXPECT_THROW(tokens(prompt(), {.max_kv_size = 4}), RequestError);
 }
 
+TEST_F(GenerateStep, quantizes_keys_and_values_as_mlx_lm_does) {
+  const GoldenCase golden("llama_kv_bits");
+  const auto model = golden.make();
+  ASSERT_EQ(golden.expected["kv"].size(), 6u);
+  for (const auto& wanted : golden.expected["kv"]) {
+    SCOPED_TRACE(testing::Message() << wanted["bits"] << " bits by " << wanted["group_size"] << " from "
+                                    << wanted["start"]);
+    size_t i = 0;
+    for (auto& step : generate_step(golden.expected["prompt"], *model,
+                                    {.max_tokens = int(wanted["greedy"].size()),
+                                    .kv_bits = wanted["bits"],
+                                    .kv_group_size = wanted["group_size"],
+                                    .quantized_kv_start = wanted["start"],
+                                    .prefill_step_size = 7})) {
+      ASSERT_EQ(step.token, wanted["greedy"][i]) << i;
+      EXPECT_NEAR(mx::take(step.logprobs, step.token).item<float>(), wanted["logprobs"][i].get<float>(), 2e-3) << i;
+      ++i;
+    }
+    EXPECT_EQ(i, wanted["greedy"].size());
+  }
+}
+
+TEST_F(GenerateStep, quantizes_bounded_caches_too) {
+  const GoldenCase golden("llama_kv_bits");
+  const auto model = golden.make();
+  for (int size : {12, 24}) {
+    for (int start : {0, 15}) {
+      auto caches = model->make_cache(size);
+      int made = 0;
+      for ([[maybe_unused]] auto& step :
+           generate_step(golden.expected["prompt"], *model,
+                         {.max_tokens = 30, .kv_bits = 8, .quantized_kv_start = start, .prompt_cache = &caches})) {
+        made += 1;
+      }
+      EXPECT_EQ(made, 30);
+      EXPECT_EQ(cache::kv(*caches[0]).format().bits, 8);
+      EXPECT_LE(caches[0]->nbytes(), size_t(size) * 2 * 2 * (64 + 8));
+    }
+  }
+}
+
 TEST_F(GenerateStep, stops_when_told) {
   std::stop_source before;
   before.request_stop();
@@ -239,6 +280,10 @@ TEST_F(GenerateStep, refuses_what_makes_no_sense) {
   EXPECT_THROW(tokens(prompt(), {.max_tokens = -2}), RequestError);
   EXPECT_THROW(tokens(prompt(), {.max_kv_size = -1}), RequestError);
   EXPECT_THROW(tokens(prompt(), {.prefill_step_size = 0}), RequestError);
+  EXPECT_THROW(tokens(prompt(), {.kv_bits = 7}), RequestError);
+  EXPECT_THROW(tokens(prompt(), {.kv_bits = 8, .kv_group_size = 48}), RequestError);
+  EXPECT_THROW(tokens(prompt(), {.kv_bits = 8, .quantized_kv_start = -1}), RequestError);
+  EXPECT_THROW(tokens(prompt(), {.kv_bits = 8, .kv_group_size = 32}), RequestError) << "heads of 16";
   cache::KVCaches none;
   EXPECT_THROW(tokens(prompt(), {.prompt_cache = &none}), RequestError);
   auto another = GoldenCase("llama_mqa").make()->make_cache();  // of a model with three layers

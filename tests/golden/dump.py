@@ -16,7 +16,9 @@ checks a case draws them again. The recipe, for each name and shape in expected.
 
 expected.json: "prompt" (ids), "other" (a second row of the same length), and two results: "exact", from the very same
 weights with all arithmetic in float32 (quantized weights dequantized), and "mlx", from mlx-lm's own way of computing
-with that checkpoint, only where the two differ. "max_kv_size", where present, is that option of generate. A result:
+with that checkpoint, only where the two differ. "max_kv_size", where present, is that option of generate, and "kv" a
+list of what generate_step makes with quantized keys and values, from "exact" weights and a prompt in pieces of 7
+tokens: "bits", "group_size", "start" (quantized_kv_start), "greedy" and "logprobs", those of the greedy ids. A result:
   last     logits at the prompt's last position, the prompt given at once to an empty cache
   inner    {position: its first 8 logits}, from the same call
   chunks   logits at the last position when the prompt comes in pieces of 7 tokens
@@ -94,6 +96,7 @@ CASES = {
     "qwen3_rope_parameters": {k: v for k, v in QWEN3.items() if k != "rope_theta"} | {"rope_parameters": {
         "rope_type": "yarn", "rope_theta": 50000.0, "factor": 4.0, "original_max_position_embeddings": 32}},
     "qwen3_max_kv_size": QWEN3,
+    "llama_kv_bits": LLAMA | {"head_dim": 64},
     "llama_q2": quantized(32, 2), "llama_q3": quantized(64, 3), "llama_q4": quantized(64, 4),
     "llama_q4_g32": quantized(32, 4), "llama_q4_g128": quantized(128, 4), "llama_q5": quantized(32, 5),
     "llama_q6": quantized(64, 6), "llama_q8": quantized(64, 8), "llama_q8_g128": quantized(128, 8),
@@ -108,6 +111,7 @@ CASES = {
     "llama_mxfp4_bf16": quantized(32, 4, "mxfp4", WIDE | {"torch_dtype": "bfloat16"}),
     "qwen3_q4": quantized(64, 4, None, QWEN3 | {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}),
 }
+KV_BITS = {"llama_kv_bits": [(8, 64, 0), (8, 32, 25), (6, 32, 10), (4, 64, 0), (4, 32, 14), (2, 64, 0)]}
 MAX_KV_SIZE = {"qwen3_max_kv_size": (16, 24)}  # case: (the option, greedy tokens), past the wrap
 
 
@@ -183,6 +187,15 @@ def run(model, prompt, other, max_kv_size, n_greedy):
     return result | {"greedy": ids, "gaps": gaps}
 
 
+def run_kv(model, prompt, bits, group_size, start):
+    ids, chosen = [], []
+    for token, logprobs in generate_step(mx.array(prompt), model, max_tokens=GREEDY, prefill_step_size=CHUNK,
+                                         kv_bits=bits, kv_group_size=group_size, quantized_kv_start=start):
+        ids.append(token), chosen.append(logprobs[token])
+    return {"bits": bits, "group_size": group_size, "start": start, "greedy": ids,
+            "logprobs": numbers(mx.stack(chosen))}
+
+
 def dump(case, config, out):
     rng = random.Random(case)
     prompt, other = ([rng.randrange(config["vocab_size"]) for _ in range(PROMPT_LENGTH)] for _ in range(2))
@@ -193,6 +206,8 @@ def dump(case, config, out):
                 "quantized": kinds, "prompt": prompt, "other": other}
     if max_kv_size:
         expected["max_kv_size"] = max_kv_size
+    if case in KV_BITS:
+        expected["kv"] = [run_kv(load(plain, exact), prompt, *options) for options in KV_BITS[case]]
     results = {"exact": run(load(plain, exact), prompt, other, max_kv_size, n_greedy)}
     if kinds or config["torch_dtype"] != "float32":
         results["mlx"] = run(load(config, stored), prompt, other, max_kv_size, n_greedy)

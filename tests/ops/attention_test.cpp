@@ -152,7 +152,7 @@ TEST_F(Attention, runs_of_several_texts) {
         return Span{.length = run.position + run.tokens, .start = run.position, .window = window};
       };
       for (int window : {0, 20}) {
-        std::vector<mx::array> all_keys, all_values;
+        std::vector<KVBuffer> all_keys, all_values;
         std::vector<KVSlot> slots;
         for (size_t i = 0; i < runs.size(); ++i)
           all_keys.push_back(fresh(keys[i])), all_values.push_back(fresh(values[i]));
@@ -175,8 +175,8 @@ TEST_F(Attention, runs_of_several_texts) {
                                      span_of(runs[i], window), 0.4f);
           EXPECT_EQ(difference(part(all, at, tokens), one), 0)
               << "run " << i << " of " << runs.size() << ", window " << window;
-          EXPECT_EQ(difference(all_keys[i], own_keys), 0);
-          EXPECT_EQ(difference(all_values[i], own_values), 0);
+          EXPECT_EQ(difference(all_keys[i].data, own_keys), 0);
+          EXPECT_EQ(difference(all_values[i].data, own_values), 0);
         }
       }
     }
