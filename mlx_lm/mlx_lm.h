@@ -10,4 +10,5 @@
 #include "mlx_lm/load/load.h"                 // path or repository to model and tokenizer
 #include "mlx_lm/models/architecture.h"       // what a model is
 #include "mlx_lm/sample/sampler.h"            // how the next token is chosen
+#include "mlx_lm/text/answer_parser.h"        // text, reasoning and tool calls out of an answer
 #include "mlx_lm/text/tokenizer_wrapper.h"    // text to tokens and chat templates
