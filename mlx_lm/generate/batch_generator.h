@@ -23,6 +23,9 @@ struct BatchOptions {
   int prefill_batch_size = 8;      // prompts that are computed at once
   int prefill_step_size = 2048;    // prompt tokens computed at a time, of all prompts together at most
   int max_kv_size = 0;             // tokens that each layer may keep of a text; 0: all
+  int kv_bits = 0;                 // these three as in StepOptions
+  int kv_group_size = 64;
+  int quantized_kv_start = 0;
 
   // Errors: RequestError that names the option.
   void validate() const;
