@@ -19,6 +19,7 @@ void add_model_flags(CLI::App& app, ModelFlags& f) {
   app.add_option("--model", f.model,
                  "Model folder, .gguf file or Hugging Face repository (default: SmolLM2-135M-Instruct)");
   app.add_option("--revision", f.revision, "Branch, tag or commit of a Hugging Face repository")->capture_default_str();
+  app.add_option("--adapter-path", f.adapter_path, "Folder of a LoRA, DoRA or full fine-tuning, mlx-lm's or PEFT's");
   add_number(app, "--threads", f.threads, "Threads that compute, 1 to 256 (default: one per core)");
   app.add_option("--cpu-activations", f.cpu_activations,
                  "What a CPU rounds activations to before quantized weights: int16 (the default), int8 (faster, less "
@@ -39,7 +40,8 @@ std::string name_of(const ModelFlags& f) { return f.model.empty() ? default_mode
 
 Loaded load_model(const ModelFlags& f) {
   DownloadProgress download;
-  return load(name_of(f), {.revision = f.revision, .progress = download.callback()});
+  return load(name_of(f),
+              {.path = {.revision = f.revision, .progress = download.callback()}, .adapter_path = f.adapter_path});
 }
 
 void print_json(const nlohmann::json& result, std::string_view area) {

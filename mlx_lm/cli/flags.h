@@ -25,6 +25,7 @@ CLI::Option* add_number(CLI::App& app, const std::string& name, T& value, const 
 struct ModelFlags {
   std::string model;  // empty: the default model
   std::string revision = "main";
+  std::string adapter_path;                    // empty: none
   std::optional<int> threads;                  // else MLX_LM_THREADS, or the processor's cores
   std::optional<std::string> cpu_activations;  // else MLX_LM_ACTIVATIONS, or int16
 };

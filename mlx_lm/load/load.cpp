@@ -78,14 +78,17 @@ ConfigReader load_config(const ModelFiles& files) {
   return ConfigReader(std::move(merged), where);
 }
 
-std::unique_ptr<models::LanguageModel> load_model(const ModelFiles& files, const ConfigReader& config) {
+std::unique_ptr<models::LanguageModel> load_model(const ModelFiles& files, const ConfigReader& config,
+                                                  const Adapters* adapters) {
   const auto& architecture = models::find_architecture(config.get<std::string>("model_type"));
-  const auto quantization = read_quantization(config);
-  const nn::Weights weights =
-      files.gguf ? nn::Weights(gguf_tensors(files.gguf), quantization, files.path.string(), mx::float16)
-                 : nn::Weights(safetensors_tensors(files.path), quantization, files.path.string());
+  auto quantization = read_quantization(config);
+  auto tensors = files.gguf ? gguf_tensors(files.gguf) : safetensors_tensors(files.path);
+  if (adapters) adapters->add_to(tensors, quantization);
+  const nn::Weights weights(std::move(tensors), std::move(quantization), files.path.string(),
+                            files.gguf ? std::optional(mx::float16) : std::nullopt);
   auto model = architecture.make(config, weights);
   weights.expect_all_taken();
+  if (adapters) adapters->expect_right_for(model->totals());
   mx::clear_cache();
   return model;
 }
@@ -96,12 +99,15 @@ text::TokenizerWrapper load_tokenizer(const ModelFiles& files, const ConfigReade
   return text::TokenizerWrapper(std::move(parts));
 }
 
-Loaded load(const std::string& path_or_repo, const PathOptions& options) {
-  const auto files = open_model(get_model_path(path_or_repo, options));
+Loaded load(const std::string& path_or_repo, const LoadOptions& options) {
+  // What is wrong with an adapter is told before a model is downloaded.
+  const auto adapters =
+      options.adapter_path.empty() ? std::nullopt : std::optional(open_adapters(options.adapter_path));
+  const auto files = open_model(get_model_path(path_or_repo, options.path));
   const auto config = load_config(files);
   // The tokenizer takes about as long as the weights of a small model, and neither needs the other.
   auto tokenizer = std::async(std::launch::async, [&] { return load_tokenizer(files, config); });
-  auto model = load_model(files, config);
+  auto model = load_model(files, config, adapters ? &*adapters : nullptr);
   return {std::move(model), tokenizer.get(), config};
 }
 

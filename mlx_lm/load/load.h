@@ -6,6 +6,7 @@
 #include <string>
 
 #include "mlx_lm/base/config_reader.h"
+#include "mlx_lm/load/adapters.h"
 #include "mlx_lm/load/get_model_path.h"
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/text/tokenizer_wrapper.h"
@@ -28,9 +29,11 @@ ModelFiles open_model(const std::filesystem::path& path);
 ConfigReader load_config(const ModelFiles& files);
 
 // The architecture that the configuration's model_type names, with its weights mapped and, on the CPU, repacked.
+// adapters: what is to be added to it, or null.
 // Eval: forces the evaluation of the weights on the CPU.
 // Errors: UnsupportedModel for an unknown model_type or quantization; ConfigError, WeightError by name and place.
-std::unique_ptr<models::LanguageModel> load_model(const ModelFiles& files, const ConfigReader& config);
+std::unique_ptr<models::LanguageModel> load_model(const ModelFiles& files, const ConfigReader& config,
+                                                  const Adapters* adapters = nullptr);
 
 // tokenizer.json, tokenizer_config.json and chat_template.jinja, or a GGUF file's own.
 // Errors: Error when there is no tokenizer.json; those of Tokenizer and TokenizerWrapper.
@@ -42,7 +45,12 @@ struct Loaded {
   ConfigReader config;
 };
 
+struct LoadOptions {
+  PathOptions path = {};
+  std::filesystem::path adapter_path = {};  // a folder that open_adapters() reads; empty: the model as it is
+};
+
 // All of the above. path_or_repo: see get_model_path().
-Loaded load(const std::string& path_or_repo, const PathOptions& options = {});
+Loaded load(const std::string& path_or_repo, const LoadOptions& options = {});
 
 }  // namespace mlx_lm

@@ -169,4 +169,13 @@ Tensors safetensors_tensors(const fs::path& folder) {
   return out;
 }
 
+Tensors safetensors_file(const fs::path& path) {
+  const auto file = MappedFile::open(path);
+  Tensors out;
+  for (const auto& info : read_safetensors_header(file->bytes(), path.string())) {
+    out.emplace(info.name, stored(file, info));
+  }
+  return out;
+}
+
 }  // namespace mlx_lm

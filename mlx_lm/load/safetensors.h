@@ -16,4 +16,7 @@ namespace mlx_lm {
 // the file that the index names; UnsupportedModel when a tensor of a type that MLX lacks (F64, F8_E4M3, ...) is read.
 std::map<std::string, nn::StoredTensor> safetensors_tensors(const std::filesystem::path& folder);
 
+// Every tensor of one file, likewise. Errors: those above, as far as one file can have them.
+std::map<std::string, nn::StoredTensor> safetensors_file(const std::filesystem::path& path);
+
 }  // namespace mlx_lm

@@ -2,11 +2,14 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include <mlx/mlx.h>
 
+#include "mlx_lm/nn/low_rank.h"
 #include "mlx_lm/nn/weights.h"
 #include "mlx_lm/ops/matrix.h"
 #include "mlx_lm/ops/ops.h"
@@ -14,10 +17,11 @@
 
 namespace mlx_lm::nn {
 
-// y = x W^T + b. Takes `weight` (and `scales`, `biases` when quantized) and, if asked, `bias`.
+// y = x W^T + b. Takes `weight` (and `scales`, `biases` when quantized) and, if asked, `bias`; and what an adapter
+// adds.
 class Linear {
  public:
-  Linear(const Weights& w, int in, int out, bool bias = false);
+  Linear(const Weights& w, int in, int out, bool bias = false, MatrixUse use = MatrixUse::layer);
   // (..., in) -> (..., out)
   mx::array operator()(const mx::array& x) const;
 
@@ -25,7 +29,7 @@ class Linear {
   // v_proj).
   template <class... Linears>
   friend std::array<mx::array, sizeof...(Linears)> project(const mx::array& x, const Linears&... layers) {
-    auto y = ops::matmul(x, {{layers.weight_, layers.bias_}...});
+    auto y = (layers.low_rank_ || ...) ? adapted(x, {&layers...}) : ops::matmul(x, {{layers.weight_, layers.bias_}...});
     return [&]<size_t... i>(std::index_sequence<i...>) {
       return std::array<mx::array, sizeof...(Linears)>{std::move(y[i])...};
     }
@@ -33,11 +37,16 @@ class Linear {
   }
 
  private:
+  // project() where at least one of the layers has an adapter.
+  static std::vector<mx::array> adapted(const mx::array& x, const std::vector<const Linear*>& layers);
+
   ops::Matrix weight_;
   std::optional<mx::array> bias_;
+  std::shared_ptr<const LowRank> low_rank_;  // null: no adapter
 };
 
-// A table of token vectors, which can also serve as the output layer. Takes `weight`, quantized or not.
+// A table of token vectors, which can also serve as the output layer. Takes `weight`, quantized or not, and what
+// an adapter adds.
 class Embedding {
  public:
   Embedding(const Weights& w, int vocab_size, int width);
@@ -48,6 +57,7 @@ class Embedding {
 
  private:
   ops::Matrix weight_;
+  std::shared_ptr<const LowRankTable> low_rank_;  // null: no adapter
 };
 
 // Root-mean-square norm over the last axis. Takes `weight`.

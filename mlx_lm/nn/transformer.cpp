@@ -14,12 +14,12 @@ LMHead::LMHead(const Weights& w, bool tied, int hidden_size, int vocab_size) {
     (w / "lm_head").ignore("");
     w.tie_output();
   } else {
-    lm_head_ = (w / "lm_head").take_matrix(vocab_size, hidden_size, MatrixUse::output);
+    lm_head_.emplace(w / "lm_head", hidden_size, vocab_size, /* bias */ false, MatrixUse::output);
   }
 }
 
 mx::array LMHead::operator()(const mx::array& h, const Embedding& embed_tokens) const {
-  return lm_head_ ? ops::matmul(h, *lm_head_) : embed_tokens.as_linear(h);
+  return lm_head_ ? (*lm_head_)(h) : embed_tokens.as_linear(h);
 }
 
 }  // namespace mlx_lm::nn

@@ -51,7 +51,7 @@ class LMHead {
   mx::array operator()(const mx::array& h, const Embedding& embed_tokens) const;
 
  private:
-  std::optional<ops::Matrix> lm_head_;
+  std::optional<Linear> lm_head_;
 };
 
 }  // namespace mlx_lm::nn

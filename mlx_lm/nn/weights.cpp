@@ -27,8 +27,12 @@ mx::Dtype computing_type(const std::map<std::string, StoredTensor>& tensors) {
   return any(mx::bfloat16) ? mx::bfloat16 : any(mx::float16) ? mx::float16 : mx::float32;
 }
 
+WeightTotals::Matrices& matrices_of(WeightTotals& totals, MatrixUse use) {
+  return use == MatrixUse::layer ? totals.layers : use == MatrixUse::output ? totals.output : totals.tables;
+}
+
 void count(WeightTotals& totals, const ops::Matrix& matrix, MatrixUse use) {
-  auto& matrices = use == MatrixUse::layer ? totals.layers : use == MatrixUse::output ? totals.output : totals.tables;
+  auto& matrices = matrices_of(totals, use);
   matrices.bytes += double(matrix.nbytes());
   (matrix.rounds_activations() ? matrices.rounded : matrices.floating) += double(matrix.rows()) * matrix.cols();
 }
@@ -62,8 +66,9 @@ mx::array Weights::take(std::string_view name, const mx::Shape* expected) const 
     fail<WeightError>("[weights] {}: expected a tensor, found nothing, in {}", path, store_->where);
   }
   if (expected && found->second.shape != *expected) {
+    const auto& adapter = found->second.adapter;
     fail<WeightError>("[weights] {}: expected shape ({}), found ({}), in {}", path, fmt::join(*expected, ", "),
-                      fmt::join(found->second.shape, ", "), store_->where);
+                      fmt::join(found->second.shape, ", "), adapter.empty() ? store_->where : adapter);
   }
   // Out of the store first, so that the file's pages are let go as soon as the caller is done with them.
   auto tensor = std::move(found->second);
@@ -161,10 +166,32 @@ ops::Matrix Weights::take_matrix(int rows, int cols, MatrixUse use) const {
   }
 }
 
+std::optional<LowRankTensors> Weights::take_low_rank(int in, int out, int magnitudes, MatrixUse use) const {
+  const auto& tensors = store_->tensors;
+  const auto a = tensors.find(full("lora_a"));
+  if (a == tensors.end() || a->second.adapter.empty()) return std::nullopt;
+  const auto& found = a->second.shape;
+  if (found.size() != 2 || found[0] != in || found[1] < 1) {
+    fail<WeightError>("[weights] {}: expected shape ({}, a rank of at least 1), found ({}), in {}", a->first, in,
+                      fmt::join(found, ", "), a->second.adapter);
+  }
+  const mx::Shape a_shape = found, b_shape{found[1], out}, m_shape{magnitudes};
+  LowRankTensors out_tensors{take("lora_a", &a_shape), take("lora_b", &b_shape), std::nullopt};
+  if (has("m")) out_tensors.m = take("m", &m_shape);
+  auto& matrices = matrices_of(*store_->totals, use);
+  for (const auto* matrix : {&out_tensors.a, &out_tensors.b}) {
+    matrices.bytes += double(matrix->nbytes());
+    matrices.floating += double(matrix->size());
+  }
+  if (out_tensors.m) store_->totals->vectors += magnitudes;
+  return out_tensors;
+}
+
 void Weights::ignore(std::string_view suffix) const {
   const auto prefix = path_.empty() ? std::string() : path_ + ".";
-  std::erase_if(store_->tensors,
-                [&](const auto& t) { return t.first.starts_with(prefix) && t.first.ends_with(suffix); });
+  std::erase_if(store_->tensors, [&](const auto& t) {
+    return t.first.starts_with(prefix) && t.first.ends_with(suffix) && t.second.adapter.empty();
+  });
 }
 
 void Weights::expect_all_taken() const {
@@ -172,6 +199,10 @@ void Weights::expect_all_taken() const {
   if (left.empty()) return;
   std::vector<std::string_view> names;
   for (const auto& [name, tensor] : left) {
+    if (!tensor.adapter.empty()) {
+      fail<WeightError>("[weights] {}: expected a layer of the model that takes it, found none, in {}", name,
+                        tensor.adapter);
+    }
     if (names.size() < 5) names.push_back(name);
   }
   fail<WeightError>("[weights] {}: expected only the model's own tensors, found {} more: {}{}", store_->where,

@@ -2,7 +2,8 @@
 //
 // From that one idea follow, without a word in any model file: strict loading (a tensor that is missing, mis-shaped or
 // that nobody took is an error with its full path), quantization (a scope that holds `scales` becomes a quantized
-// matrix, with the bits that the configuration gives for its path), and the repacking of each weight for its device at
+// matrix, with the bits that the configuration gives for its path), adapters (a scope that holds `lora_a` and `lora_b`
+// becomes a LoRA layer), and the repacking of each weight for its device at
 // the moment when it is taken, so that the file's copy and ours are never held together for long.
 #pragma once
 
@@ -29,12 +30,20 @@ struct StoredTensor {
   // Of a quantized weight whose file has another form than MLX's: itself, its scales and its biases row by row, for a
   // CPU that repacks them anyway. Called at most once, and then none of the three is read.
   std::function<kernels::RowSource()> rows = {};
+  std::string adapter = {};  // the file of the adapter that it comes from; empty: the model's own
 };
 
 // The `quantization` entry of config.json.
 struct QuantizationConfig {
   std::optional<ops::Quantization> common;                                         // for every scope with scales
   std::map<std::string, std::optional<ops::Quantization>, std::less<>> overrides;  // by path; nullopt: not quantized
+};
+
+// What an adapter adds to a matrix, in float32: LoRA's two narrow matrices, b with the scale multiplied in, and DoRA's
+// magnitudes.
+struct LowRankTensors {
+  mx::array a, b;  // (in, r), (r, out)
+  std::optional<mx::array> m;
 };
 
 // What a model does with a matrix, which only those who measure want to know.
@@ -79,9 +88,12 @@ class Weights {
   mx::array take_vector(std::string_view name, int size) const;
   // This scope's `weight` (rows, cols), with `scales` and `biases` if it is quantized.
   ops::Matrix take_matrix(int rows, int cols, MatrixUse use = MatrixUse::layer) const;
+  // This scope's `lora_a`, `lora_b` and perhaps `m`, where an adapter has them. Shapes: LowRankTensors, m (magnitudes).
+  std::optional<LowRankTensors> take_low_rank(int in, int out, int magnitudes, MatrixUse use) const;
   // The table of tokens is the output layer as well.
   void tie_output() const;
-  // Tensors that checkpoints carry and nobody needs: those below this scope whose path ends with `suffix`.
+  // Tensors that checkpoints carry and nobody needs: those below this scope whose path ends with `suffix`, but for an
+  // adapter's.
   void ignore(std::string_view suffix) const;
   // Throws unless every tensor was taken or ignored.
   void expect_all_taken() const;

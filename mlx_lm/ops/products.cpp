@@ -121,12 +121,18 @@ mx::array matmul(const mx::array& x, const Matrix& w, const std::optional<mx::ar
 }
 
 mx::array residual_add(const mx::array& a, const mx::array& b) {
-  const auto* product = backend() == Backend::mlx ? nullptr : pending_product(b);
-  if (!product || a.shape() != b.shape()) return mx::add(a, b);
+  const auto* product = backend() == Backend::mlx ? nullptr : pending<Products>(b);
+  if (!product || product->weights.size() != 1 || a.shape() != b.shape()) return mx::add(a, b);
   auto step = *product;
-  step.residual = true;
   auto inputs = b.inputs();
-  inputs.push_back(as_float32(unshaped(a)));
+  auto other = as_float32(unshaped(a));
+  if (step.residual) {  // b adds to something already, as an adapter's layer does: a is added to that
+    const auto& own = inputs.back();
+    other = residual_add(other, own.shape() == other.shape() ? own : mx::reshape(own, other.shape()));
+    inputs.pop_back();
+  }
+  step.residual = true;
+  inputs.push_back(std::move(other));
   return cpu_step(b.shape(), std::move(inputs), std::move(step));
 }
 
