@@ -3,13 +3,18 @@
 #include <algorithm>
 #include <utility>
 
+#include "mlx_lm/ops/low_rank.h"
 #include "mlx_lm/ops/products.h"
-#include "mlx_lm/ops/scale.h"
 
 namespace mlx_lm::nn {
 namespace {
 
-ops::Matrix transposed(const mx::array& x) { return ops::Matrix::dense(mx::contiguous(mx::transpose(x))); }
+// Row by row without gaps, as the kernels want it.
+mx::array laid_out(mx::array x) {
+  x = mx::contiguous(x);
+  x.eval();
+  return x;
+}
 
 // m / |base + left right^T|, by rows. Shapes: left (rows, r), right (cols, r), m (rows) -> (rows).
 mx::array stretch_of(const ops::Matrix& base, const mx::array& left, const mx::array& right, const mx::array& m) {
@@ -31,7 +36,7 @@ mx::array stretch_of(const ops::Matrix& base, const mx::array& left, const mx::a
 
 }  // namespace
 
-LowRank::LowRank(ops::Matrix down, ops::Matrix up, std::optional<mx::array> stretch, std::optional<mx::array> bias)
+LowRank::LowRank(ops::Matrix down, mx::array up, std::optional<mx::array> stretch, std::optional<mx::array> bias)
     : down_(std::move(down)), up_(std::move(up)), stretch_(std::move(stretch)), bias_(std::move(bias)) {}
 
 std::shared_ptr<const LowRank> LowRank::take(const Weights& w, const ops::Matrix& base,
@@ -40,13 +45,12 @@ std::shared_ptr<const LowRank> LowRank::take(const Weights& w, const ops::Matrix
   if (!tensors) return nullptr;
   const auto& [a, b, m] = *tensors;
   auto stretch = m ? std::optional(stretch_of(base, mx::transpose(b), a, *m)) : std::nullopt;
-  return std::make_shared<LowRank>(transposed(a), transposed(b), std::move(stretch), m ? bias : std::nullopt);
+  return std::make_shared<LowRank>(ops::Matrix::dense(mx::transpose(a)), laid_out(b), std::move(stretch),
+                                   m ? bias : std::nullopt);
 }
 
 mx::array LowRank::add(const mx::array& y, const mx::array& low) const {
-  // The narrow matrices are float32, which by MLX's operations makes their product float32 too.
-  auto sum = ops::residual_add(y, mx::astype(ops::matmul(low, up_), y.dtype()));
-  return stretch_ ? ops::scale(sum, *stretch_, bias_) : sum;
+  return ops::add_low_rank(y, low, up_, stretch_, bias_);
 }
 
 LowRankTable::LowRankTable(ops::Matrix table, LowRank lookup, LowRank output, std::optional<mx::array> stretch)
@@ -58,8 +62,8 @@ std::shared_ptr<const LowRankTable> LowRankTable::take(const Weights& w, const o
   const auto& [a, b, m] = *tensors;  // (V, r), (r, E), (V)
   const auto stretch = m ? std::optional(stretch_of(base, a, mx::transpose(b), *m)) : std::nullopt;
   const auto table = ops::Matrix::dense(a), narrow = ops::Matrix::dense(b);
-  return std::shared_ptr<const LowRankTable>(
-      new LowRankTable(table, LowRank(table, transposed(b), {}, {}), LowRank(narrow, table, stretch, {}), stretch));
+  const LowRank lookup(table, laid_out(b), {}, {}), output(narrow, laid_out(mx::transpose(a)), stretch, {});
+  return std::shared_ptr<const LowRankTable>(new LowRankTable(table, lookup, output, stretch));
 }
 
 mx::array LowRankTable::add(const mx::array& rows, const mx::array& tokens) const {

@@ -11,16 +11,16 @@
 
 namespace mlx_lm::nn {
 
-// LoRA: y = W x + up (down x) + bias. DoRA: y = (W x + up (down x)) * m / |W + up down| + bias, the length of each row.
-// The lengths depend on weights only and are computed once. Source: mlx-lm's tuner/lora.py and tuner/dora.py.
+// LoRA: y = W x + up^T (down x) + bias. DoRA: y = (W x + up^T (down x)) * m / |W + up^T down| + bias, the length of
+// each row. The lengths depend on weights only and are computed once. Source: mlx-lm's tuner/lora.py and tuner/dora.py.
 class LowRank {
  public:
   // What the scope's adapter adds to `base`; null if it has none.
   // Eval: forces the evaluation of its tensors.
   static std::shared_ptr<const LowRank> take(const Weights& w, const ops::Matrix& base,
                                              const std::optional<mx::array>& bias, MatrixUse use);
-  // Shapes: down (r, in), up (out, r), stretch (out), all float32. bias: added after stretching.
-  LowRank(ops::Matrix down, ops::Matrix up, std::optional<mx::array> stretch, std::optional<mx::array> bias);
+  // Shapes: down (r, in), up (r, out), stretch (out), all float32. bias: added after stretching.
+  LowRank(ops::Matrix down, mx::array up, std::optional<mx::array> stretch, std::optional<mx::array> bias);
 
   const ops::Matrix& down() const { return down_; }
   // Whether the base's bias is left to add().
@@ -29,7 +29,8 @@ class LowRank {
   mx::array add(const mx::array& y, const mx::array& low) const;
 
  private:
-  ops::Matrix down_, up_;
+  ops::Matrix down_;
+  mx::array up_;
   std::optional<mx::array> stretch_, bias_;
 };
 

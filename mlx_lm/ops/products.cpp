@@ -4,6 +4,7 @@
 
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
+#include "mlx_lm/ops/low_rank.h"
 #include "mlx_lm/ops/matrix_form.h"
 
 namespace mlx_lm::ops {
@@ -121,18 +122,15 @@ mx::array matmul(const mx::array& x, const Matrix& w, const std::optional<mx::ar
 }
 
 mx::array residual_add(const mx::array& a, const mx::array& b) {
-  const auto* product = backend() == Backend::mlx ? nullptr : pending<Products>(b);
-  if (!product || product->weights.size() != 1 || a.shape() != b.shape()) return mx::add(a, b);
-  auto step = *product;
-  auto inputs = b.inputs();
-  auto other = as_float32(unshaped(a));
-  if (step.residual) {  // b adds to something already, as an adapter's layer does: a is added to that
-    const auto& own = inputs.back();
-    other = residual_add(other, own.shape() == other.shape() ? own : mx::reshape(own, other.shape()));
-    inputs.pop_back();
+  const auto* product = backend() == Backend::mlx ? nullptr : pending_product(b);
+  if (!product || a.shape() != b.shape()) {
+    const auto sum = add_to_low_rank(a, b);
+    return sum ? *sum : mx::add(a, b);
   }
+  auto step = *product;
   step.residual = true;
-  inputs.push_back(std::move(other));
+  auto inputs = b.inputs();
+  inputs.push_back(as_float32(unshaped(a)));
   return cpu_step(b.shape(), std::move(inputs), std::move(step));
 }
 
