@@ -22,7 +22,11 @@ std::pair<std::string, Adapters::Tensors> read_adapter_file(const std::filesyste
 
 bool is_floating(const nn::StoredTensor& tensor) { return mx::issubdtype(tensor.dtype, mx::floating); }
 
-nn::StoredTensor widened(nn::StoredTensor tensor, float scale) {
+nn::StoredTensor widened(nn::StoredTensor tensor, const std::string& name, float scale) {
+  if (!is_floating(tensor)) {
+    fail<WeightError>("[adapters] {}: {}: expected float32, float16 or bfloat16, found another type", tensor.adapter,
+                      name);
+  }
   tensor.read = [read = std::move(tensor.read), scale] {
     const auto wide = mx::astype(read(), mx::float32);
     return scale == 1 ? wide : wide * mx::array(scale);
@@ -40,9 +44,6 @@ nn::StoredTensor exchanged(nn::StoredTensor tensor) {
 void expect_rank(const nn::StoredTensor& tensor, int axis, int rank, const std::string& name,
                  const std::string& where) {
   const auto& shape = tensor.shape;
-  if (!is_floating(tensor)) {
-    fail<WeightError>("[adapters] {}: {}: expected float32, float16 or bfloat16, found another type", where, name);
-  }
   const bool fits = shape.size() == 2 || shape.size() == 3;
   if (!fits || shape[axis] != rank) {
     fail<WeightError>("[adapters] {}: {}: expected rank {}, as the configuration says, found shape ({})", where, name,
@@ -59,10 +60,6 @@ void expect_complete(const Adapters& adapters, bool dora) {
         fail<WeightError>("[adapters] {}: {}: expected {} beside it, found nothing", adapters.where, name,
                           layer + part);
       }
-    }
-    if (!is_floating(tensor)) {
-      fail<WeightError>("[adapters] {}: {}: expected float32, float16 or bfloat16, found another type", adapters.where,
-                        name);
     }
   }
 }

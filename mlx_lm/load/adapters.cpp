@@ -120,7 +120,7 @@ Adapters open_mlx(const ConfigReader& config, const fs::path& folder) {
       fail<WeightError>("[adapters] {}: {}: expected a name that ends with lora_a{}, as fine_tune_type says {}",
                         out.where, name, type == "dora" ? ", lora_b or m" : " or lora_b", type);
     }
-    out.low_rank.emplace(name, widened(std::move(tensor), leaf == "lora_b" ? scale : 1.f));
+    out.low_rank.emplace(name, widened(std::move(tensor), name, leaf == "lora_b" ? scale : 1.f));
   }
   expect_complete(out, type == "dora");
   return out;

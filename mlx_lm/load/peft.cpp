@@ -140,9 +140,9 @@ class Reader {
     } else if (const auto module = before(path, ".lora_embedding_B")) {
       add_part(name, *module, "lora_b", 1, std::move(tensor));
     } else if (const auto module = before(path, ".lora_magnitude_vector"); module && dora_) {
-      put(name, *module + ".m", widened(std::move(tensor)));
+      put(name, *module + ".m", widened(std::move(tensor), name));
     } else if (const auto module = before(path, ".lora_magnitude_vector.weight"); module && dora_) {
-      put(name, *module + ".m", widened(std::move(tensor)));
+      put(name, *module + ".m", widened(std::move(tensor), name));
     } else if (path.find("lora_") != path.npos) {
       fail<UnsupportedModel>("[adapters] {}: {}: expected lora_A, lora_B{}, found another kind", out_.where, name,
                              dora_ ? " or lora_magnitude_vector" : "");
@@ -168,7 +168,7 @@ class Reader {
     }
     expect_rank(tensor, axis, int(rank), name, out_.where);
     const float scale = axis == 0 ? 1.f : alpha_.of(module) / (root_scale_ ? std::sqrt(rank) : rank);
-    put(name, module + "." + part, widened(exchanged(std::move(tensor)), scale));
+    put(name, module + "." + part, widened(exchanged(std::move(tensor)), name, scale));
   }
 
   void put(const std::string& name, const std::string& own, nn::StoredTensor tensor) {

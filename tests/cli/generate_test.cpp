@@ -11,6 +11,7 @@
 namespace {
 
 using Arguments = Program::Arguments;
+using nlohmann::json;
 
 const std::string kFigures =
     R"(Prompt: \d+ tokens, \d+\.\d{3} tokens-per-sec
@@ -89,6 +90,23 @@ TEST_F(GenerateTest, TakesThreadsAndActivations) {
     EXPECT_NE(refused({"--threads", bad}).find("[cpu] threads: expected a whole number from 1 to 256"),
               std::string::npos);
   }
+}
+
+TEST_F(GenerateTest, TakesAnAdapter) {
+  TinyModel tensors;
+  tensors.tensors.clear();
+  tensors.add_matrix("model.layers.1.mlp.down_proj.lora_a", 48, 4);
+  tensors.add_matrix("model.layers.1.mlp.down_proj.lora_b", 4, 32);
+  folder_.write("adapter/adapters.safetensors", tensors.safetensors());
+  const auto with_scale = [&](float scale) {
+    folder_.write("adapter/adapter_config.json",
+                  json{{"num_layers", 1}, {"lora_parameters", {{"rank", 4}, {"scale", scale}}}}.dump());
+    return answer({"--adapter-path", (folder_.path() / "adapter").string()});
+  };
+  EXPECT_EQ(with_scale(0), answer({}));
+  EXPECT_NE(with_scale(100), answer({}));
+  EXPECT_EQ(refused({"--adapter-path", "/no/such/folder"}),
+            "mlx_lm: [adapters] /no/such/folder: expected a folder with adapter_config.json, found nothing\n");
 }
 
 TEST_F(GenerateTest, SaysSoWhenThereIsNoText) {
