@@ -5,6 +5,7 @@
 #include <chrono>
 #include <fstream>
 #include <iostream>
+#include <regex>
 
 #include <gtest/gtest.h>
 
@@ -121,8 +122,8 @@ TEST_F(Generation, answers_fulfil_their_schemas) {
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (!constraint.accepts()) continue;
     ended += 1;
-    const bool long_number = text.find_first_not_of("0123456789") == text.npos;  // which the parser here cannot hold
-    EXPECT_TRUE(long_number || json::accept(text)) << schema << "\n" << text;
+    // Numbers are as long as the model likes; the parser here cannot hold all of them.
+    EXPECT_TRUE(json::accept(std::regex_replace(text, std::regex("[0-9]{100,}"), "1"))) << schema << "\n" << text;
     if (out.is_open()) out << json{{"schema", i}, {"text", text}}.dump() << "\n";
   }
   EXPECT_EQ(ended, schemas) << "400 tokens are enough for each";
