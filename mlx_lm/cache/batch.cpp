@@ -34,6 +34,7 @@ class BatchKVCache final : public KVCache {
   int trim(int) override { return 0; }
   int draftable() const override { return 1; }
   std::unique_ptr<Cache> copy() const override { throw std::logic_error("the caches of a step are not to be copied"); }
+  std::unique_ptr<Cache> shallow_copy() const override { return copy(); }
 
  private:
   void place(const mx::array& keys, const mx::array& values, int, int window, std::vector<Place>& places) override {

@@ -38,6 +38,12 @@ KVCaches copy(const KVCaches& caches) {
   return copies;
 }
 
+KVCaches shallow_copy(const KVCaches& caches) {
+  KVCaches copies;
+  for (const auto& cache : caches) copies.push_back(cache->shallow_copy());
+  return copies;
+}
+
 size_t nbytes(const KVCaches& caches) {
   size_t sum = 0;
   for (const auto& cache : caches) sum += cache->nbytes();

@@ -30,6 +30,8 @@ class Cache {
 
   // A cache that goes on by itself from here. Eval: forces what this one holds.
   virtual std::unique_ptr<Cache> copy() const = 0;
+  // What it is now, to go back to from a step that was built but not evaluated. The buffers are the same.
+  virtual std::unique_ptr<Cache> shallow_copy() const = 0;
 
   // The arrays that it holds, for ops::join, which replaces them; none before the first step.
   virtual std::vector<mx::array*> arrays() = 0;
@@ -52,6 +54,7 @@ int draftable(const KVCaches& caches);
 void trim(KVCaches& caches, int n);
 // Each goes on by itself. Eval: forces what the caches hold.
 KVCaches copy(const KVCaches& caches);
+KVCaches shallow_copy(const KVCaches& caches);
 size_t nbytes(const KVCaches& caches);
 
 }  // namespace mlx_lm::cache

@@ -18,6 +18,7 @@ class GrowingKVCache final : public KVCache {
   int trim(int n) override;
   int draftable() const override { return std::numeric_limits<int>::max(); }
   std::unique_ptr<Cache> copy() const override;
+  std::unique_ptr<Cache> shallow_copy() const override { return std::make_unique<GrowingKVCache>(*this); }
 
  private:
   void place(const mx::array& keys, const mx::array& values, int tokens, int window,

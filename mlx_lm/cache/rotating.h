@@ -28,6 +28,7 @@ class RotatingKVCache final : public KVCache {
     return keep_ == 0 ? std::numeric_limits<int>::max() : std::max(1, max_size_ - offset_);
   }
   std::unique_ptr<Cache> copy() const override;
+  std::unique_ptr<Cache> shallow_copy() const override { return std::make_unique<RotatingKVCache>(*this); }
 
   int max_size() const { return max_size_; }
   int keep() const { return keep_; }
