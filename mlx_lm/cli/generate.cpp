@@ -15,6 +15,7 @@
 #include "mlx_lm/generate/batch_generate.h"
 #include "mlx_lm/generate/stream_generate.h"
 #include "mlx_lm/load/json_file.h"
+#include "mlx_lm/load/prompt_cache.h"
 #include "mlx_lm/sample/constraint.h"
 
 namespace mlx_lm::cli {
@@ -34,6 +35,7 @@ struct Flags {
   std::string chat_template_config;
   std::string verbose = "True";
   CacheFlags cache;
+  std::string prompt_cache_file;
   int prefill_step_size = 2048;
   DraftFlags draft;
   StructureFlags structure;
@@ -59,6 +61,8 @@ void add_flags(CLI::App& app, Flags& f) {
   app.add_option("--verbose", f.verbose, "False: print only the answer, at the end")->capture_default_str();
   number("--prefill-step-size", f.prefill_step_size, "Prompt tokens computed at a time");
   add_cache_flags(app, f.cache);
+  app.add_option("--prompt-cache-file", f.prompt_cache_file,
+                 "What mlx_lm cache_prompt saved: the prompt is what follows it");
   add_draft_flags(app, f.draft);
   add_structure_flags(app, f.structure);
   app.add_option("--prompts", f.prompts,
@@ -91,6 +95,16 @@ json template_variables(const std::string& text) {
   return value;
 }
 
+// What the template makes of a conversation.
+std::string render(const Flags& f, json messages, const json& variables, const text::TokenizerWrapper& tokenizer) {
+  if (f.system_prompt)
+    messages.insert(messages.begin(), json::object({{"role", "system"}, {"content", *f.system_prompt}}));
+  if (f.prefill_response) messages.push_back(json::object({{"role", "assistant"}, {"content", *f.prefill_response}}));
+  return tokenizer.apply_chat_template(messages, {.add_generation_prompt = !f.prefill_response,
+                                                  .continue_final_message = f.prefill_response.has_value(),
+                                                  .extra = variables});
+}
+
 // The conversation's tokens. messages: what the user says, or a conversation.
 std::vector<int> encode(const Flags& f, json messages, const json& variables, const text::TokenizerWrapper& tokenizer) {
   if (f.ignore_chat_template || !tokenizer.has_chat_template()) {
@@ -98,12 +112,17 @@ std::vector<int> encode(const Flags& f, json messages, const json& variables, co
     for (const auto& message : messages) prompt += message.at("content").get<std::string>();
     return tokenizer.encode(prompt, /* add_special_tokens */ true);
   }
-  if (f.system_prompt)
-    messages.insert(messages.begin(), json::object({{"role", "system"}, {"content", *f.system_prompt}}));
-  if (f.prefill_response) messages.push_back(json::object({{"role", "assistant"}, {"content", *f.prefill_response}}));
-  const auto prompt = tokenizer.apply_chat_template(messages, {.add_generation_prompt = !f.prefill_response,
-                                                               .continue_final_message = f.prefill_response.has_value(),
-                                                               .extra = variables});
+  auto prompt = render(f, messages, variables, tokenizer);
+  if (!f.prompt_cache_file.empty()) {
+    // What stands before the message is in the cache.
+    const std::string query = "<query>";
+    messages.back()["content"] = query;
+    const auto at = render(f, messages, variables, tokenizer).find(query);
+    if (at == std::string::npos || at > prompt.size()) {
+      fail<RequestError>("[generate] prompt-cache-file: expected a chat template that shows the message as it is");
+    }
+    prompt.erase(0, at);
+  }
   return tokenizer.encode(prompt, /* add_special_tokens */ false);
 }
 
@@ -212,6 +231,47 @@ int run_batch(const Flags& f, const Loaded& loaded, const std::vector<json>& con
   return stop.stop_requested() ? kInterrupted : 0;
 }
 
+// The saved caches, and the model that they were made with as the flags' own. Null: no file was named.
+std::optional<PromptCache> load_cache(Flags& f) {
+  if (f.prompt_cache_file.empty()) return std::nullopt;
+  auto saved = load_prompt_cache(f.prompt_cache_file);
+  const auto model = saved.metadata.find("model");
+  if (model == saved.metadata.end() || model->second.empty()) {
+    fail<WeightError>("[prompt cache] {}: expected the name of its model, found none", f.prompt_cache_file);
+  }
+  if (f.model.model.empty()) f.model.model = model->second;
+  if (f.model.model != model->second) {
+    fail<RequestError>("[generate] model: expected {}, which made {}, found {}", model->second, f.prompt_cache_file,
+                       f.model.model);
+  }
+  const auto* kv = dynamic_cast<const cache::KVCache*>(saved.caches[0].get());
+  if (kv && kv->format().quantized() && f.cache.kv_bits != 0) {
+    const auto& format = kv->format();
+    const auto check = [&](const char* flag, int expected, int found) {
+      if (expected != found) {
+        fail<RequestError>("[generate] {}: expected {}, as {} has, found {}", flag, expected, f.prompt_cache_file,
+                           found);
+      }
+    };
+    check("kv-bits", format.bits, f.cache.kv_bits);
+    check("kv-group-size", format.group_size, f.cache.kv_group_size);
+  }
+  return saved;
+}
+
+// cache_prompt's --eos-token.
+void add_saved_token(const PromptCache& saved, const std::string& file, text::TokenizerWrapper& tokenizer) {
+  const auto config = saved.metadata.find("tokenizer_config");
+  if (config == saved.metadata.end()) return;
+  const auto values = json::parse(config->second, nullptr, /* allow_exceptions */ false);
+  if (!values.is_object()) {
+    fail<WeightError>("[prompt cache] {}: tokenizer_config: expected a JSON object, found something else", file);
+  }
+  if (const auto token = values.find("eos_token"); token != values.end() && token->is_string()) {
+    tokenizer.add_eos_token(token->get<std::string>());
+  }
+}
+
 int run(Flags& f) {
   StepOptions options{.max_tokens = f.max_tokens,
                       .prefill_step_size = f.prefill_step_size,
@@ -220,11 +280,13 @@ int run(Flags& f) {
   // What can be wrong without a model is told before one is loaded.
   check(f.sampling);
   options.validate();
+  auto saved = load_cache(f);
   set_up(f.model);
   const auto variables = template_variables(f.chat_template_config);
   const auto structure = grammar_options(f.structure);
   const bool batch = !f.prompts.empty(), drafts = f.draft.prompt_lookup || !f.draft.draft_model.empty();
   if (batch && drafts) fail<RequestError>("[generate] prompts: expected no --draft-model or --prompt-lookup beside it");
+  if (batch && saved) fail<RequestError>("[generate] prompts: expected no --prompt-cache-file beside it");
   const auto conversations = batch ? read_prompts(f.prompts) : std::vector<json>{one_message(read_prompt(f.prompt))};
   if (conversations[0][0]["content"] == "") fail<RequestError>("[generate] prompt: expected a text, found nothing");
   const bool verbose = !is_false(f.verbose);
@@ -233,6 +295,11 @@ int run(Flags& f) {
   static auto& loaded = *new Loaded(load_model(f.model));
   auto& tokenizer = loaded.tokenizer;
   for (const auto& token : f.extra_eos_token) tokenizer.add_eos_token(token);
+  if (saved) {
+    check_prompt_cache(saved->caches, *loaded.model, f.prompt_cache_file);
+    add_saved_token(*saved, f.prompt_cache_file, tokenizer);
+    options.prompt_cache = &saved->caches;
+  }
   f.sampling.penalties.validate(loaded.model->vocab_size());
   const auto grammar = make_grammar(structure, loaded);
   if (batch) return run_batch(f, loaded, conversations, variables, grammar);

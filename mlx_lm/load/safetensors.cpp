@@ -113,7 +113,9 @@ void check_size(const TensorInfo& info, mx::Dtype dtype, const std::string& wher
   }
 }
 
-nn::StoredTensor stored(const std::shared_ptr<const MappedFile>& file, const TensorInfo& info) {
+}  // namespace
+
+nn::StoredTensor stored_tensor(const std::shared_ptr<const MappedFile>& file, const TensorInfo& info) {
   const auto where = file->path().string();
   auto shape = to_shape(info, where);
   const auto dtype = mlx_dtype(info.dtype);
@@ -129,8 +131,6 @@ nn::StoredTensor stored(const std::shared_ptr<const MappedFile>& file, const Ten
             return mapped_array(file, begin, shape, dtype);
           }};
 }
-
-}  // namespace
 
 Tensors safetensors_tensors(const fs::path& folder) {
   WeightMap index;
@@ -157,7 +157,7 @@ Tensors safetensors_tensors(const fs::path& folder) {
         }
         index.erase(entry);
       }
-      if (!out.emplace(info.name, stored(file, info)).second) {
+      if (!out.emplace(info.name, stored_tensor(file, info)).second) {
         fail<WeightError>("[safetensors] {}: {}: expected in one file, found in several", folder.string(), info.name);
       }
     }
@@ -173,7 +173,7 @@ Tensors safetensors_file(const fs::path& path) {
   const auto file = MappedFile::open(path);
   Tensors out;
   for (const auto& info : read_safetensors_header(file->bytes(), path.string())) {
-    out.emplace(info.name, stored(file, info));
+    out.emplace(info.name, stored_tensor(file, info));
   }
   return out;
 }

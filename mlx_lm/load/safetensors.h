@@ -3,8 +3,11 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 
+#include "mlx_lm/base/mapped_file.h"
+#include "mlx_lm/hub/safetensors_header.h"
 #include "mlx_lm/nn/weights.h"
 
 namespace mlx_lm {
@@ -18,5 +21,8 @@ std::map<std::string, nn::StoredTensor> safetensors_tensors(const std::filesyste
 
 // Every tensor of one file, likewise. Errors: those above, as far as one file can have them.
 std::map<std::string, nn::StoredTensor> safetensors_file(const std::filesystem::path& path);
+
+// A tensor of such a file, mapped and not read yet. Errors: WeightError for a shape that MLX cannot have.
+nn::StoredTensor stored_tensor(const std::shared_ptr<const MappedFile>& file, const TensorInfo& info);
 
 }  // namespace mlx_lm

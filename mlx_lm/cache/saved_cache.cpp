@@ -1,0 +1,189 @@
+#include "mlx_lm/cache/saved_cache.h"
+
+#include <algorithm>
+#include <limits>
+
+#include <fmt/ranges.h>
+
+#include "mlx_lm/base/error.h"
+#include "mlx_lm/cache/growing.h"
+#include "mlx_lm/cache/rotating.h"
+
+namespace mlx_lm::cache {
+namespace {
+
+mx::array first_rows(const mx::array& array, int n) {
+  auto stop = array.shape();
+  stop[2] = n;
+  return mx::slice(array, {0, 0, 0, 0}, stop);
+}
+
+// At least so many rows: zeros after those there are.
+mx::array filled_up(const mx::array& array, int n) {
+  if (array.shape(2) >= n) return array;
+  auto missing = array.shape();
+  missing[2] = n - array.shape(2);
+  return mx::concatenate({array, mx::zeros(missing, array.dtype())}, 2);
+}
+
+void put(SavedCache& saved, int place, const ops::KVBuffer& rows) {
+  const auto arrays = rows.arrays();
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    saved.arrays.emplace(arrays.size() == 1 ? fmt::format("{}", place) : fmt::format("{}.{}", place, i), arrays[i]);
+  }
+}
+
+class Restorer {
+ public:
+  Restorer(const SavedCache& saved, const std::string& where) : saved_(saved), where_(where) {
+    quantized_ = saved.kind.starts_with("Quantized");
+    rotating_ = saved.kind.ends_with("RotatingKVCache");
+  }
+
+  std::unique_ptr<Cache> restore() {
+    if (saved_.kind != std::string(quantized_ ? "Quantized" : "") + (rotating_ ? "RotatingKVCache" : "KVCache")) {
+      wrong("kind", "KVCache, RotatingKVCache, QuantizedKVCache or QuantizedRotatingKVCache",
+            fmt::format("'{}'", saved_.kind.substr(0, 60)));
+    }
+    const int formats = rotating_ ? 6 : 3;
+    if (quantized_) {
+      format_ = {number(formats + 1, "bits"), number(formats, "group_size")};
+      if (format_.bits == 0) wrong("bits", "2, 3, 4, 5, 6 or 8", 0);
+      try {
+        format_.validate();
+      } catch (const RequestError& error) {
+        fail<WeightError>("[prompt cache] {}: {}", where_, error.what());
+      }
+    }
+    check_places(formats + (quantized_ ? 2 : 0));
+    auto keys = rows(0, "keys"), values = rows(1, "values");
+    for (int axis : {0, 1, 2}) {
+      if (keys.data.shape(axis) != values.data.shape(axis)) {
+        wrong("values", fmt::format("the rows of keys, {}", fmt::join(keys.data.shape(), " x ")),
+              fmt::format("{}", fmt::join(values.data.shape(), " x ")));
+      }
+    }
+    const int offset = number(2, "offset"), held = keys.rows();
+    if (!rotating_) {
+      if (offset < 1 || offset > held) wrong("offset", fmt::format("1 to {}, the rows that it holds", held), offset);
+      const auto used = [&](const mx::array& array) { return offset == held ? array : first_rows(array, offset); };
+      return std::make_unique<GrowingKVCache>(keys.with(used), values.with(used), offset);
+    }
+    const int keep = number(3, "keep"), max_size = number(4, "max_size"), index = number(5, "index");
+    if (max_size < 1 || max_size > std::numeric_limits<int>::max() / 2) {
+      wrong("max_size", "a number of tokens", max_size);
+    }
+    if (keep < 0 || keep >= max_size) wrong("keep", fmt::format("0 to {}", max_size - 1), keep);
+    if (offset < 1) wrong("offset", "at least 1", offset);
+    // Not full: in the order of the text. Full: a ring, or, after a longer step, the newest rows in that order.
+    const bool full = offset >= max_size;
+    const auto [least, most] = std::minmax(offset, max_size);
+    if (held < least || held > most) wrong("rows", fmt::format("{} to {}", least, most), held);
+    const int first = !full ? offset : held > max_size ? held : std::max(keep, 1), last = full ? held : offset;
+    if (index < first || index > last) wrong("index", fmt::format("{} to {}", first, last), index);
+    return std::make_unique<RotatingKVCache>(std::move(keys), std::move(values), offset, max_size, keep, index);
+  }
+
+ private:
+  template <class T>
+  [[noreturn]] void wrong(const char* what, const std::string& expected, const T& found) const {
+    fail<WeightError>("[prompt cache] {}: {}: expected {}, found {}", where_, what, expected, found);
+  }
+
+  int number(int place, const char* name) const {
+    const auto found = saved_.numbers.find(fmt::format("{}", place));
+    if (found == saved_.numbers.end()) wrong(name, "a whole number", "none");
+    return found->second;
+  }
+
+  const mx::array& array(const std::string& place, const char* name) const {
+    const auto found = saved_.arrays.find(place);
+    if (found == saved_.arrays.end()) wrong(name, "an array", "none");
+    const auto& shape = found->second.shape();
+    if (shape.size() != 4 || found->second.size() == 0) {
+      wrong(name, "(batch, heads, rows, size)", fmt::format("({})", fmt::join(shape, ", ")));
+    }
+    return found->second;
+  }
+
+  // Nothing that the kind does not have.
+  void check_places(int numbers) const {
+    const size_t arrays = quantized_ ? 6 : 2;
+    if (saved_.arrays.size() > arrays) wrong("state", fmt::format("{} arrays", arrays), saved_.arrays.size());
+    const size_t count = size_t(numbers) - 2;
+    if (saved_.numbers.size() > count) wrong("state", fmt::format("{} numbers", count), saved_.numbers.size());
+  }
+
+  ops::KVBuffer rows(int place, const char* name) const {
+    const auto is_float = [&](const mx::array& x) {
+      return x.dtype() == mx::float32 || x.dtype() == mx::float16 || x.dtype() == mx::bfloat16;
+    };
+    if (!quantized_) {
+      const auto& numbers = array(fmt::format("{}", place), name);
+      if (!is_float(numbers)) wrong(name, "floating-point numbers", "another type");
+      return numbers;
+    }
+    const auto& codes = array(fmt::format("{}.0", place), name);
+    const auto& scales = array(fmt::format("{}.1", place), name);
+    const auto& biases = array(fmt::format("{}.2", place), name);
+    if (codes.dtype() != mx::uint32) wrong(name, "codes in 32-bit words", "another type");
+    if (!is_float(scales) || biases.dtype() != scales.dtype()) {
+      wrong(name, "scales and biases of one floating-point type", "others");
+    }
+    auto expected = codes.shape();
+    const int64_t bits = int64_t(expected.back()) * 32;
+    const int64_t groups = bits / format_.bits / format_.group_size;
+    if (groups * format_.group_size * format_.bits != bits) {
+      wrong(name, fmt::format("whole groups of {} codes of {} bits", format_.group_size, format_.bits),
+            fmt::format("{} bits", bits));
+    }
+    expected.back() = int(groups);
+    for (const auto* factors : {&scales, &biases}) {
+      if (factors->shape() != expected) {
+        wrong(name, fmt::format("scales and biases ({})", fmt::join(expected, ", ")),
+              fmt::format("({})", fmt::join(factors->shape(), ", ")));
+      }
+    }
+    return {codes, scales, biases, format_};
+  }
+
+  const SavedCache& saved_;
+  const std::string& where_;
+  bool quantized_, rotating_;
+  ops::KVFormat format_;
+};
+
+}  // namespace
+
+SavedCache saved(const Cache& cache) {
+  const auto* kv = dynamic_cast<const KVCache*>(&cache);
+  const auto* growing = dynamic_cast<const GrowingKVCache*>(&cache);
+  const auto* rotating = dynamic_cast<const RotatingKVCache*>(&cache);
+  if (!growing && !rotating)
+    fail<RequestError>("[prompt cache] expected caches of keys and values, found another kind");
+  if (!kv->keys() || kv->offset() == 0) {
+    fail<RequestError>("[prompt cache] expected a cache of at least one token, found an empty one");
+  }
+  const int offset = kv->offset();
+  const bool quantized = kv->format().quantized();
+  SavedCache saved{.kind = quantized ? "Quantized" : "", .arrays = {}, .numbers = {{"2", offset}}};
+  std::vector<int> numbers;
+  const auto rows = [&](const mx::array& array) {
+    if (growing || offset < rotating->max_size()) return first_rows(array, offset);
+    // A longer step that was taken back may leave one row less than mlx-lm expects; the next token goes there.
+    return filled_up(array, rotating->max_size());
+  };
+  put(saved, 0, kv->keys()->with(rows));
+  put(saved, 1, kv->values()->with(rows));
+  saved.kind += growing ? "KVCache" : "RotatingKVCache";
+  if (rotating) numbers = {rotating->keep(), rotating->max_size(), rotating->next()};
+  if (quantized) numbers.insert(numbers.end(), {kv->format().group_size, kv->format().bits});
+  for (size_t i = 0; i < numbers.size(); ++i) saved.numbers.emplace(fmt::format("{}", i + 3), numbers[i]);
+  return saved;
+}
+
+std::unique_ptr<Cache> restored(const SavedCache& saved, const std::string& where) {
+  return Restorer(saved, where).restore();
+}
+
+}  // namespace mlx_lm::cache
