@@ -42,9 +42,9 @@ class AnswerParser {
     stopped,   // the tokens of a stop word, whose text did not come: what is held back is its beginning, and goes
   };
 
-  // tools: as the request gives them, or null (ToolFormat::parse). stop_words: end the answer wherever they stand;
-  // empty ones never do. in_thinking: the prompt ends within a block of reasoning. Errors: RequestError for stop words
-  // of more than TextStateMachine::kMaxBytes.
+  // tools: as the request gives them, or null (ToolFormat::parse); its depth is the caller's to bound, since copies of
+  // JSON recurse. stop_words: end the answer wherever they stand; empty ones never do. in_thinking: the prompt ends
+  // within a block of reasoning. Errors: RequestError for stop words of more than TextStateMachine::kMaxBytes.
   AnswerParser(const TokenizerWrapper& tokenizer, nlohmann::json tools, const std::vector<std::string>& stop_words,
                bool in_thinking);
 

@@ -13,7 +13,7 @@ namespace {
 // Splits off white space and a sign.
 std::string_view unsigned_part(std::string_view text, std::string& sign) {
   text = strip(text);
-  if (text.starts_with('-')) sign = "-";
+  if (text.starts_with('-')) sign = '-';
   if (text.starts_with('-') || text.starts_with('+')) text.remove_prefix(1);
   return text;
 }

@@ -41,7 +41,7 @@ std::vector<std::string> parts(const TokenizerWrapper& t, const std::vector<std:
   Kind last = Kind::tool_call;
   const auto take = [&](const std::vector<AnswerPart>& next) {
     for (const auto& part : next) {
-      if (part.kind == Kind::text || part.kind == Kind::reasoning) EXPECT_FALSE(part.text.empty());
+      EXPECT_FALSE(part.text.empty() && (part.kind == Kind::text || part.kind == Kind::reasoning));
       if (part.kind == Kind::tool_call) {
         shown.push_back("call:" + part.call.name + part.call.arguments);
       } else if (part.kind == Kind::malformed_call) {
