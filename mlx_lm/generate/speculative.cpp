@@ -14,8 +14,8 @@
 namespace mlx_lm {
 namespace {
 
-// What one more token costs in a step, as a part of a step of one: between 0.25 and 0.4 on two cores without VNNI,
-// where products of more than a few rows are bound by arithmetic; less on larger machines.
+// What one more token costs in a step, as a part of a step of one: 0.31 to 0.43 on two cores without VNNI, where
+// products of more than a few rows are bound by arithmetic; less on larger machines.
 constexpr double kTokenCost = 0.35;
 
 // The logits after each token of a step, and the likeliest tokens where nothing else chooses.
