@@ -1,34 +1,16 @@
 #include "mlx_lm/models/architecture.h"
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include <fmt/ranges.h>
 
+#include "mlx_lm/base/edit_distance.h"
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/cache/growing.h"
 #include "mlx_lm/cache/rotating.h"
 
 namespace mlx_lm::models {
-namespace {
-
-// Levenshtein distance: single letters to add, drop or change.
-int distance(std::string_view a, std::string_view b) {
-  std::vector<int> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (size_t i = 0; i < a.size(); ++i) {
-    int diagonal = std::exchange(row[0], int(i) + 1);
-    for (size_t j = 0; j < b.size(); ++j) {
-      const int changed = diagonal + (a[i] != b[j]);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
-
-}  // namespace
 
 cache::KVCaches LanguageModel::make_cache(int max_kv_size) const {
   cache::KVCaches caches;
@@ -51,7 +33,8 @@ const Architecture& find_architecture(const std::string& model_type) {
       known.push_back(type);
     }
   }
-  std::stable_sort(known.begin(), known.end(), [&](auto a, auto b) { return distance(a, shown) < distance(b, shown); });
+  std::stable_sort(known.begin(), known.end(),
+                   [&](auto a, auto b) { return edit_distance(a, shown) < edit_distance(b, shown); });
   fail<UnsupportedModel>("[models] model_type: expected one of {}; found {}", fmt::join(known, ", "), shown);
 }
 
