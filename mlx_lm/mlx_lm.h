@@ -5,6 +5,7 @@
 #include "mlx_lm/cache/kv_cache.h"            // what a text has left in a model
 #include "mlx_lm/generate/batch_generate.h"   // many prompts to their texts
 #include "mlx_lm/generate/benchmark.h"        // how fast a model is
+#include "mlx_lm/generate/chat_session.h"     // a conversation
 #include "mlx_lm/generate/drafter.h"          // who guesses tokens, so that several are checked at once
 #include "mlx_lm/generate/generate_step.h"    // tokens to tokens
 #include "mlx_lm/generate/perplexity.h"       // how well it predicts a text
