@@ -10,3 +10,13 @@ find_package(Threads REQUIRED)
 find_package(nlohmann_json 3.10 REQUIRED)
 find_package(fmt 9 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
+
+# For the lines of `mlx_lm chat`.
+find_path(MLX_LM_LIBEDIT_INCLUDE histedit.h)
+find_library(MLX_LM_LIBEDIT edit)
+if(NOT MLX_LM_LIBEDIT OR NOT MLX_LM_LIBEDIT_INCLUDE)
+  message(FATAL_ERROR "[setup] libedit: expected its library and histedit.h, found nothing; run 'make setup'")
+endif()
+add_library(mlx_lm_libedit INTERFACE)
+target_include_directories(mlx_lm_libedit SYSTEM INTERFACE ${MLX_LM_LIBEDIT_INCLUDE})
+target_link_libraries(mlx_lm_libedit INTERFACE ${MLX_LM_LIBEDIT})

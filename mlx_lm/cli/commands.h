@@ -15,6 +15,7 @@ struct Command {
 // Each adds its subcommand to the program.
 Command add_benchmark(CLI::App& program);
 Command add_cache_prompt(CLI::App& program);
+Command add_chat(CLI::App& program);
 Command add_generate(CLI::App& program);
 Command add_perplexity(CLI::App& program);
 

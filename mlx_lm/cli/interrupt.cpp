@@ -1,10 +1,13 @@
 #include "mlx_lm/cli/interrupt.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <thread>
+
+#include "mlx_lm/base/error.h"
 
 namespace mlx_lm::cli {
 namespace {
@@ -31,5 +34,22 @@ std::stop_token stop_on_interrupt() {
   }
   return source.get_token();
 }
+
+Interrupts::Interrupts() {
+  if (::pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK) != 0) fail<Error>("[cli] no pipe could be opened");
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &action, nullptr);
+}
+
+bool Interrupts::take() {
+  char bytes[64];
+  bool any = false;
+  while (::read(pipe_ends[0], bytes, sizeof bytes) > 0) any = true;
+  return any;
+}
+
+int Interrupts::descriptor() const { return pipe_ends[0]; }
 
 }  // namespace mlx_lm::cli
