@@ -1,6 +1,8 @@
 // The attention step between the projections: rotate, remember, attend.
 #pragma once
 
+#include <optional>
+
 #include "mlx_lm/cache/kv_cache.h"
 #include "mlx_lm/nn/rope.h"
 
@@ -16,5 +18,16 @@ mx::array merge_heads(const mx::array& x);
 // scale: multiplies the scores. window: how many tokens back a token sees, itself included; 0 for all.
 mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v, const Rope& rope, cache::KVCache& cache,
                  float scale, int window = 0);
+
+// The same with all that a layer may want of it.
+struct AttendOptions {
+  float scale = 1.f;               // multiplies the scores
+  int window = 0;                  // how many tokens back a token sees, itself included; 0 for all
+  float softcap = 0.f;             // as in ops::AttentionOptions
+  std::optional<mx::array> sinks;  // the same
+};
+// rope: null where a layer knows no positions (NoPE). v may have another head dim than q and k.
+mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v, const Rope* rope, cache::KVCache& cache,
+                 const AttendOptions& options);
 
 }  // namespace mlx_lm::nn

@@ -42,6 +42,16 @@ mx::array Embedding::as_linear(const mx::array& x) const {
   return low_rank_ ? low_rank_->as_linear(logits, x) : logits;
 }
 
-RMSNorm::RMSNorm(const Weights& w, int size, float eps) : weight_(w.take_vector("weight", size)), eps_(eps) {}
+RMSNorm::RMSNorm(const Weights& w, int size, float eps, float offset)
+    : weight_(w.take_vector("weight", size)), eps_(eps) {
+  if (offset == 0) return;
+  weight_ = weight_ + mx::array(offset, weight_.dtype());
+  weight_.eval();
+}
+
+LayerNorm::LayerNorm(const Weights& w, int size, float eps, bool bias, bool affine) : eps_(eps) {
+  if (affine) weight_ = w.take_vector("weight", size);
+  if (affine && bias) bias_ = w.take_vector("bias", size);
+}
 
 }  // namespace mlx_lm::nn

@@ -63,11 +63,23 @@ class Embedding {
 // Root-mean-square norm over the last axis. Takes `weight`.
 class RMSNorm {
  public:
-  RMSNorm(const Weights& w, int size, float eps);
+  // offset: added to the weight (Gemma's is stored less 1).
+  RMSNorm(const Weights& w, int size, float eps, float offset = 0.f);
   mx::array operator()(const mx::array& x) const { return ops::rms_norm(x, weight_, eps_); }
 
  private:
   mx::array weight_;
+  float eps_;
+};
+
+// Layer norm over the last axis. Takes `weight` and `bias`, or, as asked, one or none of them.
+class LayerNorm {
+ public:
+  LayerNorm(const Weights& w, int size, float eps, bool bias = true, bool affine = true);
+  mx::array operator()(const mx::array& x) const { return ops::layer_norm(x, weight_, bias_, eps_); }
+
+ private:
+  std::optional<mx::array> weight_, bias_;
   float eps_;
 };
 

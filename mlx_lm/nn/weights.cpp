@@ -6,17 +6,10 @@
 #include <fmt/ranges.h>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/nn/weights_store.h"
 #include "mlx_lm/ops/backend.h"
 
 namespace mlx_lm::nn {
-
-struct Weights::Store {
-  std::map<std::string, StoredTensor, std::less<>> tensors;  // those not taken yet
-  QuantizationConfig quantization;
-  std::string where;
-  mx::Dtype dtype = mx::float32;
-  std::shared_ptr<WeightTotals> totals = std::make_shared<WeightTotals>();
-};
 
 namespace {
 
@@ -76,19 +69,25 @@ mx::array Weights::take(std::string_view name, const mx::Shape* expected) const 
   return tensor.read();
 }
 
-mx::array Weights::take_vector(std::string_view name, int size) const {
-  const mx::Shape shape{size};
-  auto vector = take(name, &shape);
-  if (!mx::issubdtype(vector.dtype(), mx::floating)) {
+mx::array Weights::take_vector(std::string_view name, int size) const { return take_array(name, {size}); }
+
+mx::array Weights::take_array(std::string_view name, const mx::Shape& shape) const {
+  auto array = take(name, &shape);
+  if (!mx::issubdtype(array.dtype(), mx::floating)) {
     fail<WeightError>("[weights] {}: expected floating-point numbers, found another type, in {}", full(name),
                       store_->where);
   }
-  store_->totals->vectors += size;
-  if (ops::backend() == ops::Backend::mlx) return vector;
+  store_->totals->vectors += double(array.size());
+  if (ops::backend() == ops::Backend::mlx) return array;
   // Copied even if it is float32 already: small, and no page of the file stays in use for it.
-  auto copy = vector.dtype() == mx::float32 ? mx::copy(vector) : mx::astype(vector, mx::float32);
+  auto copy = array.dtype() == mx::float32 ? mx::copy(array) : mx::astype(array, mx::float32);
   copy.eval();
   return copy;
+}
+
+std::optional<mx::Shape> Weights::shape_of(std::string_view name) const {
+  const auto found = store_->tensors.find(full(name));
+  return found == store_->tensors.end() ? std::nullopt : std::optional(found->second.shape);
 }
 
 std::optional<ops::Quantization> Weights::quantization(int cols) const {

@@ -84,8 +84,12 @@ class Weights {
   Weights operator/(int index) const;
 
   bool has(std::string_view name) const;
+  // Its shape in the checkpoint, for a model that tells two kinds of checkpoint apart by it. Absent: there is none.
+  std::optional<mx::Shape> shape_of(std::string_view name) const;
   // A vector (norm weight, bias) of the given size: float32 on the CPU, where all activations are, else as stored.
   mx::array take_vector(std::string_view name, int size) const;
+  // The same for an array of any shape (convolutions, router weights, sinks).
+  mx::array take_array(std::string_view name, const mx::Shape& shape) const;
   // This scope's `weight` (rows, cols), with `scales` and `biases` if it is quantized.
   ops::Matrix take_matrix(int rows, int cols, MatrixUse use = MatrixUse::layer) const;
   // This scope's `lora_a`, `lora_b` and perhaps `m`, where an adapter has them. Shapes: LowRankTensors, m (magnitudes).
@@ -95,6 +99,23 @@ class Weights {
   // Tensors that checkpoints carry and nobody needs: those below this scope whose path ends with `suffix`, but for an
   // adapter's.
   void ignore(std::string_view suffix) const;
+
+  // What mlx-lm's `sanitize` does: brings checkpoints that name or shape their tensors otherwise into the model's form,
+  // before they are taken. Names are below this scope. Nothing is read before a new tensor is.
+  // A tensor that is made of others.
+  struct Part {
+    std::string name;
+    mx::Shape shape;
+    std::function<mx::array(const std::vector<mx::array>& from)> make;
+  };
+  // Replaces the tensors `from` by `parts`. Errors: WeightError for one that is missing, or a part that is there
+  // already.
+  void rewrite(const std::vector<std::string>& from, std::vector<Part> parts) const;
+  // Tensors named `from`, or below it, are named `to` from now on, and so are their quantization and adapters.
+  void rename(std::string_view from, std::string_view to) const;
+  // A fused layer becomes several: rows of its outputs, in order. Does nothing if there is no such layer; quantized
+  // layers and adapters are split as well. Errors: WeightError if the rows do not add up.
+  void split(std::string_view fused, const std::vector<std::pair<std::string, int>>& parts) const;
   // Throws unless every tensor was taken or ignored.
   void expect_all_taken() const;
 

@@ -33,9 +33,13 @@ from mlx_lm.generate import generate_step
 import dump
 
 PEFT = "base_model.model."
-Q4 = dump.quantized(64, 4)
-QWEN3_Q4 = dump.CASES["qwen3_q4"]
-BIASES = dump.CASES["llama_biases"]
+PROMPT_LENGTH, GREEDY = 20, 8
+
+LLAMA = dump.config_of("llama_tied_by_default") | {"tie_word_embeddings": True}
+QWEN2, QWEN3 = dump.config_of("qwen2_tied"), dump.config_of("qwen3_tied")
+Q4 = dump.config_of("llama_q4")
+QWEN3_Q4 = dump.config_of("qwen3_q4")
+BIASES = dump.config_of("llama_biases")
 UNTIED = {"tie_word_embeddings": False}
 
 
@@ -54,40 +58,40 @@ def peft(r=8, alpha=16, targets=("q_proj", "v_proj"), **more):
 
 ATTENTION = ["self_attn.q_proj", "self_attn.v_proj"]
 CASES = {  # the model, the adapter; its tensors' type if it is not float32
-    "lora_llama": (dump.LLAMA, lora()),
+    "lora_llama": (LLAMA, lora()),
     "lora_llama_biases": (BIASES, lora(rank=5, scale=1.5)),
-    "lora_llama_last_layer": (dump.LLAMA, lora(1)),
-    "lora_llama_keys": (dump.LLAMA | {"num_hidden_layers": 3}, lora(2, keys=ATTENTION + ["mlp.down_proj"])),
-    "lora_llama_embedding": (dump.LLAMA, lora(keys=["model.embed_tokens", "self_attn.o_proj"])),
-    "lora_llama_head": (dump.LLAMA | UNTIED, lora(keys=["model.embed_tokens", "lm_head"])),
-    "lora_llama_f16": (dump.LLAMA | {"torch_dtype": "float16"}, lora(), "float16"),
+    "lora_llama_last_layer": (LLAMA, lora(1)),
+    "lora_llama_keys": (LLAMA | {"num_hidden_layers": 3}, lora(2, keys=ATTENTION + ["mlp.down_proj"])),
+    "lora_llama_embedding": (LLAMA, lora(keys=["model.embed_tokens", "self_attn.o_proj"])),
+    "lora_llama_head": (LLAMA | UNTIED, lora(keys=["model.embed_tokens", "lm_head"])),
+    "lora_llama_f16": (LLAMA | {"torch_dtype": "float16"}, lora(), "float16"),
     "lora_llama_q4": (Q4, lora()),
-    "lora_llama_q4_bf16": (dump.CASES["llama_q4_bf16"], lora(keys=ATTENTION), "bfloat16"),
+    "lora_llama_q4_bf16": (dump.config_of("llama_q4_bf16"), lora(keys=ATTENTION), "bfloat16"),
     "lora_llama_q4_embedding": (Q4, lora(1, keys=["model.embed_tokens", "self_attn.k_proj"])),
     "lora_llama_q4_head": (Q4 | UNTIED, lora(keys=["lm_head"], rank=3)),
-    "lora_llama_mxfp4": (dump.CASES["llama_mxfp4"], lora(keys=ATTENTION)),
-    "lora_qwen2": (dump.QWEN2, lora(keys=ATTENTION, rank=1)),
-    "lora_qwen3": (dump.QWEN3, lora(1, rank=16)),
+    "lora_llama_mxfp4": (dump.config_of("llama_mxfp4"), lora(keys=ATTENTION)),
+    "lora_qwen2": (QWEN2, lora(keys=ATTENTION, rank=1)),
+    "lora_qwen3": (QWEN3, lora(1, rank=16)),
     "lora_qwen3_q4": (QWEN3_Q4, lora(keys=ATTENTION)),
-    "dora_llama": (dump.LLAMA, lora(kind="dora")),
+    "dora_llama": (LLAMA, lora(kind="dora")),
     "dora_llama_biases": (BIASES, lora(kind="dora", keys=ATTENTION)),
-    "dora_llama_embedding": (dump.LLAMA, lora(kind="dora", keys=["model.embed_tokens"])),
+    "dora_llama_embedding": (LLAMA, lora(kind="dora", keys=["model.embed_tokens"])),
     "dora_llama_q4": (Q4, lora(1, kind="dora")),
-    "dora_qwen3": (dump.QWEN3, lora(kind="dora", keys=ATTENTION)),
+    "dora_qwen3": (QWEN3, lora(kind="dora", keys=ATTENTION)),
     "dora_qwen3_q4": (QWEN3_Q4, lora(kind="dora", rank=4)),
-    "full_llama": (dump.LLAMA, {"fine_tune_type": "full", "num_layers": 1}),
+    "full_llama": (LLAMA, {"fine_tune_type": "full", "num_layers": 1}),
     "full_llama_all": (BIASES, {"fine_tune_type": "full", "num_layers": -1}),
-    "full_llama_bf16": (dump.LLAMA | {"torch_dtype": "bfloat16"}, {"fine_tune_type": "full", "num_layers": 1},
+    "full_llama_bf16": (LLAMA | {"torch_dtype": "bfloat16"}, {"fine_tune_type": "full", "num_layers": 1},
                         "bfloat16"),
     "full_qwen3_q4": (QWEN3_Q4, {"fine_tune_type": "full", "num_layers": 1}),  # norms only
-    "peft_llama": (dump.LLAMA, peft()),
+    "peft_llama": (LLAMA, peft()),
     "peft_llama_q4": (Q4, peft(r=4, alpha=12, targets=["q_proj", "o_proj", "gate_proj", "down_proj"]), "float16"),
-    "peft_llama_patterns": (dump.LLAMA, peft(
+    "peft_llama_patterns": (LLAMA, peft(
         use_rslora=True, rank_pattern={"v_proj": 4, "layers.1.self_attn.q_proj": 3},
         alpha_pattern={"^model.layers.0.self_attn.q_proj": 5, "layers.1.self_attn.v_proj": 2.5})),
     "peft_llama_dora": (BIASES, peft(use_dora=True, targets=["q_proj", "down_proj"])),
-    "peft_qwen3_embedding": (dump.QWEN3 | UNTIED, peft(targets=["embed_tokens", "k_proj"])),
-    "peft_qwen3_saved": (dump.QWEN3 | UNTIED, peft(modules_to_save=["lm_head", "norm"])),
+    "peft_qwen3_embedding": (QWEN3 | UNTIED, peft(targets=["embed_tokens", "k_proj"])),
+    "peft_qwen3_saved": (QWEN3 | UNTIED, peft(modules_to_save=["lm_head", "norm"])),
 }
 
 
@@ -182,7 +186,7 @@ def run(model, prompt):
     for token in prompt:
         step = model(mx.array([[token]]), cache=cache)[0, -1]
     ids, gaps = [], []
-    for token, logprobs in generate_step(mx.array(prompt), model, max_tokens=dump.GREEDY):
+    for token, logprobs in generate_step(mx.array(prompt), model, max_tokens=GREEDY):
         second, best = mx.sort(logprobs.astype(mx.float32))[-2:].tolist()
         ids.append(token), gaps.append(round(best - second, 4))
     return {"last": dump.numbers(whole), "steps": dump.numbers(step), "greedy": ids, "gaps": gaps}
@@ -191,7 +195,7 @@ def run(model, prompt):
 def write(case, out):
     config, adapter, dtype = (*CASES[case], "float32")[:3]
     rng = random.Random(case)
-    prompt = [rng.randrange(config["vocab_size"]) for _ in range(dump.PROMPT_LENGTH)]
+    prompt = [rng.randrange(config["vocab_size"]) for _ in range(PROMPT_LENGTH)]
     stored, exact, shapes, kinds = dump.make_weights(config)
     plain = {k: v for k, v in config.items() if k != "quantization"}
     is_peft = "peft_type" in adapter

@@ -16,7 +16,7 @@ import sys
 from unittest import mock
 
 import numpy as np
-from dump import CASES, load, make_weights
+from dump import config_of, load, make_weights
 import mlx.core as mx
 from mlx_lm import perplexity
 
@@ -34,7 +34,7 @@ class Tokenizer:
 def models():
     for case, (count, length, batch_size) in CHOSEN.items():
         rng = random.Random(case + " perplexity")
-        config = CASES[case]
+        config = config_of(case)
         sequences = [[rng.randrange(config["vocab_size"]) for _ in range(length)] for _ in range(count)]
         exact = make_weights(config)[1]
         model = load({k: v for k, v in config.items() if k != "quantization"}, exact)

@@ -56,7 +56,7 @@ def main():
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "prompt_caches"
     out.mkdir(exist_ok=True)
     KVCache.step = RotatingKVCache.step = QuantizedKVCache.step = 8  # small files
-    config = dump.CASES[CASE]
+    config = dump.config_of(CASE)
     model = dump.load(config, dump.make_weights(config)[1])
     rng = random.Random(CASE)
     tokens = lambda n: [rng.randrange(config["vocab_size"]) for _ in range(n)]

@@ -52,6 +52,25 @@ inline mx::array draw(const std::string& name, const mx::Shape& shape, mx::Dtype
   return mx::astype(w, dtype);
 }
 
+// A tensor of a type of its own.
+inline mx::array draw_stored(const std::string& name, const std::string& kind, const mx::Shape& shape) {
+  const auto bits = [&](int width) {
+    auto bytes = shape;
+    bytes.back() *= width;
+    return mx::astype(mx::random::randint(mx::array(0), mx::array(256), bytes, mx::int32, mx::random::key(fnv1a(name))),
+                      mx::uint8);
+  };
+  const auto type = [](const std::string& type) {
+    return type == "uint8" ? mx::uint8 : type == "uint32" ? mx::uint32 : type == "int32" ? mx::int32 : dtype_of(type);
+  };
+  if (kind.starts_with("zeros:")) return mx::zeros(shape, type(kind.substr(6)));
+  if (kind == "uint8") return bits(1);
+  if (kind == "uint32" || kind == "int32") return mx::view(mx::contiguous(bits(4)), type(kind));
+  if (kind == "fp8") return mx::to_fp8(draw(name, shape, mx::float32));
+  if (kind == "e8m0") return mx::astype(mx::remainder(bits(1), mx::array(4)) + mx::array(121), mx::uint8);
+  return draw(name, shape, type(kind));
+}
+
 }  // namespace golden
 
 inline std::unique_ptr<models::LanguageModel> GoldenCase::make(std::optional<mx::Dtype> dtype) const {
@@ -61,6 +80,10 @@ inline std::unique_ptr<models::LanguageModel> GoldenCase::make(std::optional<mx:
     tensors.emplace(name, nn::StoredTensor{x.shape(), x.dtype(), [x] { return x; }});
   };
   for (const auto& [name, shape] : expected.at("parameters").items()) {
+    if (shape[0].is_string()) {
+      store(name, golden::draw_stored(name, shape[0], shape[1].get<mx::Shape>()));
+      continue;
+    }
     const auto w = golden::draw(name, shape.get<mx::Shape>(), golden::dtype_of(expected.at("dtype")));
     const auto module = name.substr(0, name.rfind(".weight"));
     const auto& kinds = expected.at("quantized");

@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include "mlx_lm/cache/batch.h"
+#include "mlx_lm/cache/saved_cache.h"
 #include "mlx_lm/kernels/kernels.h"
 #include "mlx_lm/ops/backend.h"
 
@@ -145,6 +147,53 @@ TEST_P(Golden, logits_and_greedy_text) {
     }
   }
   std::cout << "difference of logits: at most " << worst_ << ", root mean square at most " << worst_rms_ << std::endl;
+}
+
+// A text in a batch of others of other lengths has the logits that it has alone.
+TEST_P(Golden, ragged_batch) {
+  const auto prompt = case_->expected["prompt"].get<std::vector<int>>();
+  const auto other = case_->expected["other"].get<std::vector<int>>();
+  const std::vector<std::vector<int>> texts = {
+      {prompt.begin(), prompt.end() - 3}, {other.begin(), other.begin() + 11}, {prompt[5]}};
+  std::vector<std::vector<float>> alone, alone_after;
+  for (const auto& text : texts) {
+    auto caches = fresh();
+    alone.push_back(at(run({text}, caches), 0, int(text.size()) - 1));
+    alone_after.push_back(at(run({{other[20]}}, caches), 0, 0));
+  }
+  std::vector<cache::KVCaches> caches;
+  for (size_t i = 0; i < texts.size(); ++i) caches.push_back(fresh());
+  std::vector<int> joined, ends;
+  std::vector<cache::BatchMember> members, singles;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    joined.insert(joined.end(), texts[i].begin(), texts[i].end());
+    ends.push_back(int(joined.size()) - 1);
+    members.push_back({&caches[i], int(texts[i].size())});
+    singles.push_back({&caches[i], 1});
+  }
+  auto batch = cache::batched(members);
+  const auto together = run({joined}, batch);
+  batch = cache::batched(singles);
+  const auto after = run({std::vector<int>(texts.size(), other[20])}, batch);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    expect_near(at(together, 0, ends[i]), alone[i], "text " + std::to_string(i));
+    expect_near(at(after, 0, int(i)), alone_after[i], "text " + std::to_string(i) + ", next token");
+  }
+}
+
+// Caches that were saved and restored, or copied, go on as those that they were made from.
+TEST_P(Golden, saved_caches) {
+  const auto prompt = case_->expected["prompt"].get<std::vector<int>>();
+  auto caches = fresh();
+  run({{prompt.begin(), prompt.end() - 5}}, caches);
+  auto copies = cache::copy(caches);
+  cache::KVCaches restored;
+  for (const auto& cache : caches) restored.push_back(cache::restored(cache::saved(*cache), "a golden case"));
+  for (size_t i = prompt.size() - 5; i < prompt.size(); ++i) {
+    const auto wanted = at(run({{prompt[i]}}, caches), 0, 0);
+    EXPECT_EQ(at(run({{prompt[i]}}, copies), 0, 0), wanted);
+    EXPECT_EQ(at(run({{prompt[i]}}, restored), 0, 0), wanted);
+  }
 }
 
 std::string way_name(Way way) {
