@@ -50,6 +50,8 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import _get_classes, load_model
 
+mx.disable_compile()  # which calls a compiler for every new shape
+
 PROMPT_LENGTH, CHUNK, GREEDY = 40, 7, 24
 CASES = pathlib.Path(__file__).parent / "cases"
 BITS = {"uint8": (1, mx.uint8), "uint32": (4, mx.uint32), "int32": (4, mx.int32)}
