@@ -90,6 +90,21 @@ std::optional<mx::Shape> Weights::shape_of(std::string_view name) const {
   return found == store_->tensors.end() ? std::nullopt : std::optional(found->second.shape);
 }
 
+std::optional<mx::Dtype> Weights::dtype_of(std::string_view name) const {
+  const auto found = store_->tensors.find(full(name));
+  return found == store_->tensors.end() ? std::nullopt : std::optional(found->second.dtype);
+}
+
+std::vector<std::string> Weights::names_ending_with(std::string_view suffix) const {
+  const auto prefix = path_.empty() ? std::string() : path_ + ".";
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : store_->tensors) {
+    if (!name.starts_with(prefix) || !name.ends_with(suffix) || name.size() < prefix.size() + suffix.size()) continue;
+    names.push_back(name.substr(prefix.size(), name.size() - prefix.size() - suffix.size()));
+  }
+  return names;
+}
+
 std::optional<ops::Quantization> Weights::quantization(int cols) const {
   const auto& config = store_->quantization;
   auto entry = config.overrides.find(path_);

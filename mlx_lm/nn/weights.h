@@ -86,8 +86,12 @@ class Weights {
   Weights operator/(int index) const;
 
   bool has(std::string_view name) const;
+  // The names below this scope that end so, without the suffix.
+  std::vector<std::string> names_ending_with(std::string_view suffix) const;
   // Its shape in the checkpoint, for a model that tells two kinds of checkpoint apart by it. Absent: there is none.
   std::optional<mx::Shape> shape_of(std::string_view name) const;
+  // The same of its type.
+  std::optional<mx::Dtype> dtype_of(std::string_view name) const;
   // A vector (norm weight, bias) of the given size: float32 on the CPU, where all activations are, else as stored.
   mx::array take_vector(std::string_view name, int size) const;
   // The same for an array of any shape (convolutions, router weights, sinks).
@@ -112,6 +116,7 @@ class Weights {
     std::string name;
     mx::Shape shape;
     std::function<mx::array(const std::vector<mx::array>& from)> make;
+    std::optional<mx::Dtype> dtype = std::nullopt;  // absent: that of the first it is made of
   };
   // Replaces the tensors `from` by `parts`. Errors: WeightError for one that is missing, or a part that is there
   // already.
