@@ -17,6 +17,7 @@
 
 #include <mlx/mlx.h>
 
+#include "mlx_lm/ops/experts.h"
 #include "mlx_lm/ops/matrix.h"
 
 namespace mlx_lm::nn {
@@ -64,8 +65,9 @@ struct WeightTotals {
   Matrices layers, output, tables;
   bool tied = false;   // a table is the output layer as well
   double vectors = 0;  // numbers in norms and biases
+  double idle = 0;     // numbers in the experts that a token does not go to, of which layers has the others alone
 
-  double parameters() const { return layers.numbers() + output.numbers() + tables.numbers() + vectors; }
+  double parameters() const { return layers.numbers() + output.numbers() + tables.numbers() + vectors + idle; }
   // Matrices that are read once to compute the next token.
   double bytes_per_step() const { return layers.bytes + (tied ? tables : output).bytes; }
 };
@@ -96,6 +98,9 @@ class Weights {
   mx::array take_array(std::string_view name, const mx::Shape& shape) const;
   // This scope's `weight` (rows, cols), with `scales` and `biases` if it is quantized.
   ops::Matrix take_matrix(int rows, int cols, MatrixUse use = MatrixUse::layer) const;
+  // The same for all experts of a layer: `weight` (experts, rows, cols), or one by one, `0.weight`, `1.weight` ...
+  // active: how many of them a token goes to.
+  ops::ExpertMatrices take_experts(int experts, int rows, int cols, int active) const;
   // This scope's `lora_a`, `lora_b` and perhaps `m`, where an adapter has them. Shapes: LowRankTensors, m (magnitudes).
   std::optional<LowRankTensors> take_low_rank(int in, int out, int magnitudes, MatrixUse use) const;
   // The table of tokens is the output layer as well.
@@ -134,7 +139,12 @@ class Weights {
   std::string full(std::string_view name) const;
   mx::array take(std::string_view name, const mx::Shape* expected) const;
   std::optional<ops::Quantization> quantization(int cols) const;
-  std::optional<kernels::RowSource> take_rows(int rows, int cols, const ops::Quantization& q) const;
+  std::optional<kernels::RowSource> take_rows(mx::Shape shape, const ops::Quantization& q) const;
+  struct Parts;
+  Parts take_parts(const mx::Shape& shape, const ops::Quantization& q) const;
+  ops::Matrix matrix(int rows, int cols) const;
+  template <class F>
+  auto named(const F& make) const;
 
   std::shared_ptr<Store> store_;
   std::string path_;
