@@ -107,37 +107,42 @@ MLA::MLA(const Weights& w, const MLAConfig& c)
       keys_(transposed(embed_q_)),
       o_proj_(w / "o_proj", c.heads * c.v_head_dim, c.hidden_size, c.attention_bias) {}
 
-mx::array MLA::operator()(const mx::array& x, cache::KVCache& cache) const {
-  const auto in = q_a_proj_ ? (*q_a_layernorm_)((*q_a_proj_)(x)) : x;
-  const auto [nope, rotating] = project(in, q_nope_, q_rope_);
+MLA::Step MLA::begin(const mx::array& x, cache::KVCache& cache) const {
+  const auto low = q_a_proj_ ? (*q_a_layernorm_)((*q_a_proj_)(x)) : x;
+  const auto [nope, rotating] = project(low, q_nope_, q_rope_);
   const auto [latent, rotating_key] = project(x, kv_latent_, kv_rope_);
   const auto runs = cache.runs(x.shape(1));
-  const Queries q{split_heads(nope, c_.heads), c_.rope(split_heads(rotating, c_.heads), runs)};
-  const auto seen = cache.update(split_heads(kv_a_layernorm_(latent), 1), c_.rope(split_heads(rotating_key, 1), runs),
-                                 /* window */ 0);
-  // A query and a key cost less where keys and values are made first, which costs for every key.
-  const int made = c_.qk_nope_head_dim + c_.v_head_dim;
-  const bool many = int64_t(seen[0].tokens) * (2 * c_.kv_lora_rank - made) > int64_t(c_.kv_lora_rank) * made;
-  if (seen.size() == 1 && many && !seen[0].keys.format.quantized()) {
-    return o_proj_(merge_heads(expanded(q, seen[0])));
-  }
-  const auto y =
-      ops::attention(ops::head_matmul(q.nope, embed_q_), seen, c_.scale, {.softcap = 0, .sinks = {}, .q_tail = q.rope});
-  return o_proj_(merge_heads(ops::head_matmul(y, unembed_out_)));
+  const auto key = c_.rope(split_heads(rotating_key, 1), runs);
+  return {low, split_heads(nope, c_.heads), c_.rope(split_heads(rotating, c_.heads), runs),
+          cache.update(split_heads(kv_a_layernorm_(latent), 1), key, /* window */ 0)};
 }
 
-mx::array MLA::expanded(const Queries& q, const ops::KVSegment& seen) const {
+mx::array MLA::attend(const Step& step) const {
+  // A query and a key cost less where keys and values are made first, which costs for every key.
+  const int made = c_.qk_nope_head_dim + c_.v_head_dim;
+  const auto& seen = step.seen;
+  const bool many = int64_t(seen[0].tokens) * (2 * c_.kv_lora_rank - made) > int64_t(c_.kv_lora_rank) * made;
+  if (seen.size() == 1 && many && !seen[0].keys.format.quantized()) return o_proj_(merge_heads(expanded(step)));
+  return finish(ops::attention(absorbed(step.nope), seen, c_.scale, {.softcap = 0, .sinks = {}, .q_tail = step.rope}));
+}
+
+mx::array MLA::finish(const mx::array& sums) const {
+  return o_proj_(merge_heads(ops::head_matmul(sums, unembed_out_)));
+}
+
+mx::array MLA::expanded(const Step& step) const {
+  const auto& seen = step.seen[0];
   const auto in_use = [&](const mx::array& buffer) {
     auto stop = buffer.shape();
     stop[2] = seen.span.length;
-    return mx::astype(mx::swapaxes(mx::slice(buffer, {0, 0, 0, 0}, stop), 1, 2), q.nope.dtype());  // (B, S, 1, .)
+    return mx::astype(mx::swapaxes(mx::slice(buffer, {0, 0, 0, 0}, stop), 1, 2), step.nope.dtype());  // (B, S, 1, .)
   };
   const auto latent = in_use(seen.keys.data), rotated = in_use(seen.values.data);
   auto shape = rotated.shape();
   shape[2] = c_.heads;
   const auto keys = mx::concatenate({ops::head_matmul(latent, keys_), mx::broadcast_to(rotated, shape)}, -1);
   const auto values = ops::head_matmul(latent, unembed_out_);
-  return ops::attention(mx::concatenate({q.nope, q.rope}, -1), mx::contiguous(mx::swapaxes(keys, 1, 2)),
+  return ops::attention(mx::concatenate({step.nope, step.rope}, -1), mx::contiguous(mx::swapaxes(keys, 1, 2)),
                         mx::contiguous(mx::swapaxes(values, 1, 2)), seen.span, c_.scale);
 }
 

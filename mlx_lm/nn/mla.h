@@ -33,15 +33,26 @@ class MLA {
  public:
   MLA(const Weights& w, const MLAConfig& c);
   // (B, L, E) -> (B, L, E)
-  mx::array operator()(const mx::array& x, cache::KVCache& cache) const;
+  mx::array operator()(const mx::array& x, cache::KVCache& cache) const { return attend(begin(x, cache)); }
+
+  // The same in two halves, for those who choose what a query sees: first what is remembered, then who is attended.
+  struct Step {
+    mx::array low;         // (B, L, q_lora_rank): what queries are made of, or x
+    mx::array nope, rope;  // (B, L, H, N), (B, L, H, P): queries, the second rotated
+    ops::KVView seen;      // latent and rotated rows
+  };
+  Step begin(const mx::array& x, cache::KVCache& cache) const;
+  mx::array attend(const Step& step) const;
+  // What meets the latent rows. Shapes: (B, L, H, N) -> (B, L, H, R).
+  mx::array absorbed(const mx::array& nope) const { return ops::head_matmul(nope, embed_q_); }
+  // From sums of latent rows to the output. Shapes: (B, L, H, R) -> (B, L, E).
+  mx::array finish(const mx::array& sums) const;
+  float scale() const { return c_.scale; }
 
  private:
-  struct Queries {
-    mx::array nope, rope;  // (B, L, H, N), (B, L, H, P)
-  };
   static const Weights& prepared(const Weights& w, const MLAConfig& c);
   // Attends to keys and values made for every head. Shapes: -> (B, L, H, V).
-  mx::array expanded(const Queries& q, const ops::KVSegment& seen) const;
+  mx::array expanded(const Step& step) const;
 
   MLAConfig c_;
   std::optional<Linear> q_a_proj_;
