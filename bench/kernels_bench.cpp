@@ -182,7 +182,7 @@ void expert_products(benchmark::State& state) {
   std::vector<float> y(static_cast<size_t>(n) * kActive * rows);
   int i = 0;
   for (auto _ : state) {
-    kernels::expert_matmul(experts, x.data(), {ids[i++ % kRuns].data(), n * kActive, kActive}, y.data());
+    kernels::expert_matmul({.packed = experts}, x.data(), {ids[i++ % kRuns].data(), n * kActive, kActive}, y.data());
   }
   count(state, used * experts[0]->nbytes(), 1. * n * kActive * rows * cols);
 }

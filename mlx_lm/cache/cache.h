@@ -15,12 +15,14 @@ class Cache {
   virtual ~Cache() = default;
 
   // Tokens seen so far, which is the position of the next one.
-  int offset() const { return offset_; }
+  virtual int offset() const { return offset_; }
+  // Tells a cache that was restored from a state without that number.
+  virtual void assume_offset(int /*tokens*/) {}
 
   // How many of the last tokens can be forgotten again (speculation, reuse of a prefix).
   virtual int trimmable() const = 0;
   // Any number of them can.
-  bool is_trimmable() const { return trimmable() >= offset_; }
+  bool is_trimmable() const { return trimmable() >= offset(); }
   // Forgets the last min(n, trimmable()) tokens and returns how many that was.
   virtual int trim(int n) = 0;
 

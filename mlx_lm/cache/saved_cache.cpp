@@ -6,8 +6,10 @@
 #include <fmt/ranges.h>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/cache/cache_list.h"
 #include "mlx_lm/cache/growing.h"
 #include "mlx_lm/cache/rotating.h"
+#include "mlx_lm/cache/state.h"
 
 namespace mlx_lm::cache {
 namespace {
@@ -33,6 +35,84 @@ void put(SavedCache& saved, int place, const ops::KVBuffer& rows) {
   }
 }
 
+[[noreturn]] void wrong_part(const std::string& where, const std::string& what, const std::string& expected,
+                             const std::string& found) {
+  fail<WeightError>("[prompt cache] {}: {}: expected {}, found {}", where, what, expected, found);
+}
+
+bool is_float(const mx::array& x) {
+  return x.dtype() == mx::float32 || x.dtype() == mx::float16 || x.dtype() == mx::bfloat16;
+}
+
+std::unique_ptr<Cache> restored_states(const SavedCache& saved, const std::string& where) {
+  std::vector<std::optional<mx::array>> states;
+  for (;;) {
+    const auto place = fmt::format("0.{}", states.size());
+    const auto found = saved.arrays.find(place);
+    if (found != saved.arrays.end()) {
+      if (!is_float(found->second) || found->second.ndim() < 2 || found->second.size() == 0) {
+        wrong_part(where, "state " + place, "floating-point numbers (batch, ...)", "another array");
+      }
+      states.push_back(found->second);
+    } else if (saved.nothing.contains(place)) {
+      states.push_back(std::nullopt);
+    } else {
+      break;
+    }
+  }
+  if (saved.arrays.empty()) wrong_part(where, "state", "arrays", "none");
+  // mlx-lm's paddings of a batch would be more.
+  const size_t all = saved.arrays.size() + saved.nothing.size() + saved.numbers.size() + saved.texts.size();
+  if (all != states.size() + saved.nothing.contains("1") + saved.nothing.contains("2")) {
+    wrong_part(where, "state", "the arrays of one text and nothing else", "more");
+  }
+  return std::make_unique<StateCache>(std::move(states));
+}
+
+// What stands below a place.
+SavedCache below(const SavedCache& saved, const std::string& place, std::string kind) {
+  SavedCache part{.kind = std::move(kind), .arrays = {}, .numbers = {}};
+  const auto take = [&](const auto& from, auto put) {
+    for (const auto& entry : from) put(entry);
+  };
+  const auto inside = [&](const std::string& name) { return name.starts_with(place); };
+  const auto rest = [&](const std::string& name) { return name.substr(place.size()); };
+  take(saved.arrays, [&](const auto& e) {
+    if (inside(e.first)) part.arrays.emplace(rest(e.first), e.second);
+  });
+  take(saved.numbers, [&](const auto& e) {
+    if (inside(e.first)) part.numbers.emplace(rest(e.first), e.second);
+  });
+  take(saved.texts, [&](const auto& e) {
+    if (inside(e.first)) part.texts.emplace(rest(e.first), e.second);
+  });
+  take(saved.nothing, [&](const auto& name) {
+    if (inside(name)) part.nothing.insert(rest(name));
+  });
+  return part;
+}
+
+size_t entries(const SavedCache& saved) {
+  return saved.arrays.size() + saved.numbers.size() + saved.texts.size() + saved.nothing.size();
+}
+
+std::unique_ptr<Cache> restored_list(const SavedCache& saved, const std::string& where) {
+  KVCaches caches;
+  size_t used = 0;
+  for (;;) {
+    const auto kind = saved.texts.find(fmt::format("{}.1", caches.size()));
+    if (kind == saved.texts.end()) break;
+    if (kind->second == "CacheList") wrong_part(where, kind->first, "a cache", "a list within a list");
+    const auto part = below(saved, fmt::format("{}.0.", caches.size()), kind->second);
+    used += entries(part) + 1;
+    caches.push_back(restored(part, fmt::format("{}: cache {}", where, caches.size())));
+  }
+  if (caches.empty() || used != entries(saved)) {
+    wrong_part(where, "state", "the caches of a list, each with its kind", caches.empty() ? "none" : "more");
+  }
+  return std::make_unique<CacheList>(std::move(caches));
+}
+
 class Restorer {
  public:
   Restorer(const SavedCache& saved, const std::string& where) : saved_(saved), where_(where) {
@@ -42,7 +122,7 @@ class Restorer {
 
   std::unique_ptr<Cache> restore() {
     if (saved_.kind != std::string(quantized_ ? "Quantized" : "") + (rotating_ ? "RotatingKVCache" : "KVCache")) {
-      wrong("kind", "KVCache, RotatingKVCache, QuantizedKVCache or QuantizedRotatingKVCache",
+      wrong("kind", "KVCache, RotatingKVCache, QuantizedKVCache, QuantizedRotatingKVCache, ArraysCache or CacheList",
             fmt::format("'{}'", saved_.kind.substr(0, 60)));
     }
     const int formats = rotating_ ? 6 : 3;
@@ -112,12 +192,10 @@ class Restorer {
     if (saved_.arrays.size() > arrays) wrong("state", fmt::format("{} arrays", arrays), saved_.arrays.size());
     const size_t count = size_t(numbers) - 2;
     if (saved_.numbers.size() > count) wrong("state", fmt::format("{} numbers", count), saved_.numbers.size());
+    if (!saved_.texts.empty() || !saved_.nothing.empty()) wrong("state", "arrays and numbers", "something else");
   }
 
   ops::KVBuffer rows(int place, const char* name) const {
-    const auto is_float = [&](const mx::array& x) {
-      return x.dtype() == mx::float32 || x.dtype() == mx::float16 || x.dtype() == mx::bfloat16;
-    };
     if (!quantized_) {
       const auto& numbers = array(fmt::format("{}", place), name);
       if (!is_float(numbers)) wrong(name, "floating-point numbers", "another type");
@@ -155,12 +233,47 @@ class Restorer {
 
 }  // namespace
 
+namespace {
+
+SavedCache saved_states(const StateCache& cache) {
+  SavedCache saved{.kind = "ArraysCache", .arrays = {}, .numbers = {}, .texts = {}, .nothing = {"1", "2"}};
+  for (size_t i = 0; i < cache.states().size(); ++i) {
+    const auto place = fmt::format("0.{}", i);
+    if (cache.states()[i]) {
+      saved.arrays.emplace(place, *cache.states()[i]);
+    } else {
+      saved.nothing.insert(place);
+    }
+  }
+  if (saved.arrays.empty()) {
+    fail<RequestError>("[prompt cache] expected a cache of at least one token, found an empty one");
+  }
+  return saved;
+}
+
+SavedCache saved_list(const CacheList& list) {
+  SavedCache all{.kind = "CacheList", .arrays = {}, .numbers = {}};
+  for (size_t i = 0; i < list.caches().size(); ++i) {
+    const auto part = saved(*list.caches()[i]);
+    const auto place = fmt::format("{}.0.", i);
+    for (const auto& [name, array] : part.arrays) all.arrays.emplace(place + name, array);
+    for (const auto& [name, number] : part.numbers) all.numbers.emplace(place + name, number);
+    for (const auto& name : part.nothing) all.nothing.insert(place + name);
+    all.texts.emplace(fmt::format("{}.1", i), part.kind);
+  }
+  return all;
+}
+
+}  // namespace
+
 SavedCache saved(const Cache& cache) {
+  if (const auto* states = dynamic_cast<const StateCache*>(&cache)) return saved_states(*states);
+  if (const auto* list = dynamic_cast<const CacheList*>(&cache)) return saved_list(*list);
   const auto* kv = dynamic_cast<const KVCache*>(&cache);
   const auto* growing = dynamic_cast<const GrowingKVCache*>(&cache);
   const auto* rotating = dynamic_cast<const RotatingKVCache*>(&cache);
   if (!growing && !rotating)
-    fail<RequestError>("[prompt cache] expected caches of keys and values, found another kind");
+    fail<RequestError>("[prompt cache] expected a kind of cache that files know, found another");
   if (!kv->keys() || kv->offset() == 0) {
     fail<RequestError>("[prompt cache] expected a cache of at least one token, found an empty one");
   }
@@ -183,6 +296,8 @@ SavedCache saved(const Cache& cache) {
 }
 
 std::unique_ptr<Cache> restored(const SavedCache& saved, const std::string& where) {
+  if (saved.kind == "ArraysCache") return restored_states(saved, where);
+  if (saved.kind == "CacheList") return restored_list(saved, where);
   return Restorer(saved, where).restore();
 }
 

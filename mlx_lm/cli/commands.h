@@ -17,6 +17,7 @@ Command add_benchmark(CLI::App& program);
 Command add_cache_prompt(CLI::App& program);
 Command add_chat(CLI::App& program);
 Command add_generate(CLI::App& program);
+Command add_models(CLI::App& program);
 Command add_perplexity(CLI::App& program);
 
 }  // namespace mlx_lm::cli

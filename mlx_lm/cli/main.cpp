@@ -51,8 +51,8 @@ int main(int argc, char** argv) {
   program.require_subcommand(1);
   program.get_formatter()->column_width(34);
   const mlx_lm::cli::Command commands[] = {
-      mlx_lm::cli::add_generate(program),     mlx_lm::cli::add_chat(program),       mlx_lm::cli::add_benchmark(program),
-      mlx_lm::cli::add_cache_prompt(program), mlx_lm::cli::add_perplexity(program),
+      mlx_lm::cli::add_generate(program),     mlx_lm::cli::add_chat(program),   mlx_lm::cli::add_benchmark(program),
+      mlx_lm::cli::add_cache_prompt(program), mlx_lm::cli::add_models(program), mlx_lm::cli::add_perplexity(program),
   };
   try {
     program.parse(arguments(argc, argv));

@@ -21,6 +21,9 @@ void scale(float* y, int n, float factor);
 void rms_norm(const float* x, const float* weight, int size, float eps, float* out);
 void swiglu(const float* gate, const float* up, size_t n, float* out);
 
+// state_loops_neon.cpp
+extern const StateLoops kStates;
+
 // affine_neon.cpp
 void nibbles(const uint8_t* from, size_t n, uint8_t* codes);
 void affine(const uint8_t* codes, size_t n, float scale, float bias, float* to);

@@ -16,13 +16,27 @@ struct ExpertRows {
   int per = 1;  // the experts that each row of x goes to
 };
 
-// y[t] = W[experts[t]] x[t / per], the same bits as PackedMatrix::matmul's of those rows. x: (ceil(n / per), cols),
-// y: (n, rows). Reads the weights of each expert in use once for up to 4 of its rows, then once for some hundred; all
-// of them in one parallel step. w: one or more, of one shape and kind.
-void expert_matmul(std::span<const std::shared_ptr<const PackedMatrix>> w, const float* x, const ExpertRows& rows,
-                   float* y);
-// The same for a stack of floating-point matrices: w is (experts * rows, cols), the bits are kernels::matmul's of all
-// rows of an expert together.
-void expert_matmul(const DenseMatrix& w, int experts, const float* x, const ExpertRows& rows, float* y);
+// The matrices of all experts, one or more, of one shape and kind: packed, or floating-point.
+struct ExpertStack {
+  std::span<const std::shared_ptr<const PackedMatrix>> packed = {};
+  std::span<const DenseMatrix> dense = {};
+
+  int experts() const { return static_cast<int>(packed.empty() ? dense.size() : packed.size()); }
+  int rows() const;
+};
+
+struct ExpertProduct {
+  ExpertStack w;
+  float* y;  // (n, rows)
+};
+// y[t] = W[experts[t]] x[t / per] for each of the products, whose stacks have as many experts and columns. x: (ceil(n /
+// per), cols). The bits are those of PackedMatrix::matmul of each row, or of kernels::matmul of all rows of an expert
+// together. Reads the weights of each expert in use once for up to 4 of its rows, then once for some hundred; all
+// products of a kind in one parallel step.
+void expert_matmul(std::span<const ExpertProduct> products, const float* x, const ExpertRows& rows);
+inline void expert_matmul(const ExpertStack& w, const float* x, const ExpertRows& rows, float* y) {
+  const ExpertProduct product{w, y};
+  expert_matmul(std::span(&product, 1), x, rows);
+}
 
 }  // namespace mlx_lm::kernels

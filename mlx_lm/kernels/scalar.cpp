@@ -289,6 +289,7 @@ constinit const Table kScalar = {
     .layer_norm = scalar::layer_norm,
     .geglu = scalar::geglu,
     .peaks = {scalar::int8_peak, scalar::int16_peak, scalar::float32_peak},
+    .states = &kScalarStates,
 };
 
 }  // namespace mlx_lm::kernels

@@ -48,6 +48,7 @@ constexpr Table kAvx2 = {
     .layer_norm = avx2::layer_norm,
     .geglu = avx2::geglu,
     .peaks = {avx2::int8_peak, avx2::int16_peak, avx2::float32_peak},
+    .states = &avx2::kStates,
 };
 
 constexpr Table kAvx512 = {
@@ -76,6 +77,7 @@ constexpr Table kAvx512 = {
     .layer_norm = avx2::layer_norm,
     .geglu = avx2::geglu,
     .peaks = {avx512::int8_peak, avx512::int16_peak, avx512::float32_peak},
+    .states = &avx512::kStates,
 };
 constexpr std::string_view kNames[] = {"avx512", "avx2", "scalar"};  // best first
 #elif defined(__aarch64__)
@@ -103,6 +105,7 @@ constexpr Table kNeon = {
     .layer_norm = scalar::layer_norm,
     .geglu = scalar::geglu,
     .peaks = {neon::int8_peak, neon::int16_peak, neon::float32_peak},
+    .states = &neon::kStates,
 };
 
 constexpr Table with_products(Table table, std::string_view name, PackedProducts<int8_t> int8,

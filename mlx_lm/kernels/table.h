@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "mlx_lm/kernels/kernels.h"
+#include "mlx_lm/kernels/state_loops.h"
 
 namespace mlx_lm::kernels {
 
@@ -143,6 +144,7 @@ struct Table {
   void (*layer_norm)(const float* x, const float* weight, const float* bias, int size, float eps, float* out);
   void (*geglu)(const float* gate, const float* up, size_t n, Gelu kind, float* out);
   Peaks peaks;
+  const StateLoops* states;
 };
 
 // For an instruction set that gains nothing from several rows or panels at once.

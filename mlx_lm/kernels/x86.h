@@ -50,6 +50,9 @@ double int8_peak(int64_t rounds);
 double int16_peak(int64_t rounds);
 double float32_peak(int64_t rounds);
 
+// state_loops_avx2.cpp
+extern const StateLoops kStates;
+
 // floats_avx2.cpp: the same for the small floats
 void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
 void e2m1_many(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);
@@ -88,6 +91,9 @@ void packed_many(const PackedView& w, int first, int last, const QuantizedRows<i
 double int8_peak(int64_t rounds);
 double int16_peak(int64_t rounds);
 double float32_peak(int64_t rounds);
+
+// state_loops_avx512.cpp
+extern const StateLoops kStates;
 
 // floats_avx512.cpp: the same for mxfp4 and nvfp4
 void e2m1_few(const PackedView& w, int first, int last, const QuantizedRows<int8_t>& x, int n, float* y);

@@ -44,6 +44,8 @@ std::string_view look_up(const Pair (&table)[N], std::string_view name) {
 
 }  // namespace
 
+std::span<const GgufArchitecture> gguf_architectures() { return kArchitectures; }
+
 const GgufArchitecture& gguf_architecture(const GgufFile& file) {
   auto name = file.find_string("general.architecture");
   if (!name) fail<WeightError>("[gguf] {}: general.architecture: expected a string, found nothing", file.where());

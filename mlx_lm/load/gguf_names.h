@@ -1,6 +1,7 @@
 // Which GGUF architectures are known, and what sets each apart: names, orders, settings.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -16,6 +17,9 @@ struct GgufArchitecture {
   bool sandwich_norms;          // a norm before and one after each of attention and MLP
   const char* extra_config;     // JSON: what config.json says and no GGUF does
 };
+
+// Those that are known.
+std::span<const GgufArchitecture> gguf_architectures();
 
 // The file's architecture.
 // Errors: UnsupportedModel for one that is not known here, listing those that are; WeightError if none is named.

@@ -3,6 +3,8 @@
 #include <fstream>
 #include <limits>
 
+#include <fmt/format.h>
+
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/load/model_files.h"
 
@@ -13,6 +15,30 @@ using nlohmann::json;
 
 constexpr size_t kMaxBytes = 256 << 20;  // the largest index of a checkpoint in use has 20 MB
 constexpr int kMaxDepth = 64;
+
+// Python writes and reads numbers that JSON does not have: Infinity, -Infinity, NaN. They become objects as below.
+std::string without_bare_floats(std::string_view text) {
+  std::string plain;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto found = [&](std::string_view name) { return !quoted && text.substr(i).starts_with(name); };
+    const std::string_view bare = found("-Infinity")  ? "-Infinity"
+                                  : found("Infinity") ? "Infinity"
+                                  : found("NaN")      ? "NaN"
+                                                      : "";
+    if (!bare.empty()) {
+      plain += fmt::format(R"({{"__float__": "{}"}})", bare);
+      i += bare.size() - 1;
+      continue;
+    }
+    plain += text[i];
+    if (quoted && text[i] == '\\' && i + 1 < text.size())
+      plain += text[++i];
+    else if (text[i] == '"')
+      quoted = !quoted;
+  }
+  return plain;
+}
 
 void restore_floats(json& value) {
   if (value.is_object() && value.size() == 1 && value.begin().key() == "__float__" && value.begin()->is_string()) {
@@ -54,7 +80,8 @@ json parse_json(std::string_view text, const std::string& where) {
     return true;
   };
   try {
-    auto value = json::parse(text, bounded);
+    const bool bare = text.find("Infinity") != text.npos || text.find("NaN") != text.npos;
+    auto value = bare ? json::parse(without_bare_floats(text), bounded) : json::parse(text, bounded);
     restore_floats(value);
     return value;
   } catch (const json::exception& error) {

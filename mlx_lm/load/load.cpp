@@ -4,6 +4,7 @@
 #include <set>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/load/foreign_weights.h"
 #include "mlx_lm/load/gguf_config.h"
 #include "mlx_lm/load/gguf_reader.h"
 #include "mlx_lm/load/gguf_tensors.h"
@@ -86,6 +87,7 @@ std::unique_ptr<models::LanguageModel> load_model(const ModelFiles& files, const
   if (adapters) adapters->add_to(tensors, quantization);
   const nn::Weights weights(std::move(tensors), std::move(quantization), files.path.string(),
                             files.gguf ? std::optional(mx::float16) : std::nullopt);
+  adopt_foreign_weights(weights, config);
   auto model = architecture.make(config, weights);
   weights.expect_all_taken();
   if (adapters) adapters->expect_right_for(model->totals());

@@ -11,11 +11,14 @@
 #include <fstream>
 #include <optional>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/cache/cache_list.h"
 #include "mlx_lm/cache/rotating.h"
 #include "mlx_lm/cache/saved_cache.h"
+#include "mlx_lm/cache/state.h"
 #include "mlx_lm/load/safetensors.h"
 
 namespace mlx_lm {
@@ -30,6 +33,9 @@ const char* name_of(mx::Dtype dtype) {
          : dtype == mx::uint32   ? "U32"
                                  : "I32";
 }
+
+// The key of the number of tokens, where no cache says it.
+const std::string kTokens = "num_tokens";
 
 struct Named {
   std::string name;
@@ -104,11 +110,19 @@ class Reader {
          found = metadata_.find(classes + std::to_string(layers.size()))) {
       layers.push_back({.kind = found->second, .arrays = {}, .numbers = {}});
     }
+    for (int i = 1;; ++i) {
+      const auto name = metadata_.find(fmt::format("2.{}.0", i)), type = metadata_.find(fmt::format("2.{}.1", i));
+      if (old || name == metadata_.end() || type == metadata_.end()) break;
+      types_.emplace(name->second, type->second);
+    }
     if (layers.empty()) foreign("the classes of its caches");
     for (const auto& info : tensors) place(info, layers);
     for (size_t i = 0; i < layers.size(); ++i) {
       if (old) add_old_numbers(layers[i], i);
       result.caches.push_back(cache::restored(layers[i], fmt::format("{}: layer {}", where_, i)));
+    }
+    place_states(result);
+    for (size_t i = 0; i < layers.size(); ++i) {
       if (result.caches[i]->offset() != result.caches[0]->offset()) {
         fail<WeightError>("[prompt cache] {}: layer {}: expected {} tokens, as layer 0 has, found {}", where_, i,
                           result.caches[0]->offset(), result.caches[i]->offset());
@@ -131,6 +145,16 @@ class Reader {
     }
     auto name = info.name.substr(dot + 1);
     auto& saved = layers[size_t(*layer)];
+    const auto found = types_.find(info.name);
+    const std::string type = found == types_.end() ? "" : found->second;
+    if (type == "none") {
+      saved.nothing.insert(std::move(name));
+      return;
+    }
+    if (type == "string") {
+      saved.texts.emplace(std::move(name), text_of(info));
+      return;
+    }
     if (!info.shape.empty()) {
       saved.arrays.emplace(std::move(name), stored_tensor(file_, info).read());
       return;
@@ -141,6 +165,30 @@ class Reader {
     int32_t value;
     std::memcpy(&value, file_->bytes().data() + info.begin, sizeof(value));
     saved.numbers.emplace(std::move(name), value);
+  }
+
+  // A text is an array of its characters' numbers: here the name of a kind.
+  std::string text_of(const TensorInfo& info) const {
+    const size_t length = (info.end - info.begin) / sizeof(int32_t);
+    if (info.dtype != "I32" || info.shape.size() != 1 || length > 60) {
+      fail<WeightError>("[prompt cache] {}: {}: expected the name of a kind of cache, found another array", where_,
+                        info.name);
+    }
+    std::vector<int32_t> codes(length);
+    std::memcpy(codes.data(), file_->bytes().data() + info.begin, length * sizeof(int32_t));
+    std::string text;
+    for (int32_t code : codes) text += code > 31 && code < 127 ? char(code) : '?';
+    return text;
+  }
+
+  // Caches of states do not say how many tokens they have seen: the others do, or, where there are none, a number that
+  // was saved beside the caller's metadata.
+  void place_states(PromptCache& result) const {
+    int offset = 0;
+    for (const auto& cache : result.caches) offset = std::max(offset, cache->offset());
+    const auto own = result.metadata.extract(kTokens);
+    if (offset == 0 && own) offset = std::max(0, whole_number(own.mapped()).value_or(0));
+    for (auto& cache : result.caches) cache->assume_offset(offset);
   }
 
   // Of a file where the numbers were texts in the metadata: an offset that is the rows', of a full ring and a quantized
@@ -172,6 +220,7 @@ class Reader {
   std::string where_;
   std::shared_ptr<const MappedFile> file_;
   std::map<std::string, std::string> metadata_;
+  std::map<std::string, std::string> types_;  // of arrays that are none, by name
 };
 
 }  // namespace
@@ -186,22 +235,31 @@ void save_prompt_cache(const fs::path& file, const cache::KVCaches& caches, cons
   }
   strings["2.0"] = "";
   std::vector<Named> arrays;
-  int numbers = 0;
+  int others = 0;
+  bool any_number = false;
   for (size_t i = 0; i < caches.size(); ++i) {
     const auto saved = cache::saved(*caches[i]);
     strings[fmt::format("1.{}", i)] = saved.kind;
     for (const auto& [place, array] : saved.arrays) {
       arrays.push_back({fmt::format("{}.{}", i, place), mx::contiguous(array)});
     }
-    for (const auto& [place, number] : saved.numbers) {
+    const auto put = [&](const std::string& place, mx::array array, const char* type) {
       const auto name = fmt::format("{}.{}", i, place);
-      arrays.push_back({name, mx::array(number)});
-      numbers += 1;
-      strings[fmt::format("2.{}.0", numbers)] = name;
-      strings[fmt::format("2.{}.1", numbers)] = "scalar";
+      arrays.push_back({name, std::move(array)});
+      others += 1;
+      strings[fmt::format("2.{}.0", others)] = name;
+      strings[fmt::format("2.{}.1", others)] = type;
+    };
+    for (const auto& [place, number] : saved.numbers) put(place, mx::array(number), "scalar");
+    for (const auto& [place, text] : saved.texts) {
+      const std::vector<int> codes(text.begin(), text.end());
+      put(place, mx::array(codes.data(), {int(codes.size())}, mx::int32), "string");
     }
+    for (const auto& place : saved.nothing) put(place, mx::zeros(mx::Shape{0}), "none");
+    any_number |= !saved.numbers.empty();
   }
   if (arrays.empty()) fail<RequestError>("[prompt cache] expected the caches of a model, found none");
+  if (!any_number) strings["0." + kTokens] = std::to_string(caches[0]->offset());
   // By size of their numbers, so that all are aligned without gaps, which the format does not allow.
   std::ranges::stable_sort(arrays, std::greater(), [](const Named& n) { return n.array.itemsize(); });
   std::vector<mx::array> all;
@@ -212,6 +270,68 @@ void save_prompt_cache(const fs::path& file, const cache::KVCaches& caches, cons
 
 PromptCache load_prompt_cache(const fs::path& file) { return Reader(file).read(); }
 
+namespace {
+
+void check_cache(const cache::Cache& wanted, const cache::Cache& found, const std::string& where);
+
+void check_rows(const cache::KVCache& wanted, const cache::KVCache& found, const std::string& where) {
+  const auto shape = [](const cache::KVCache& cache) {
+    return fmt::format("{} text of {} heads of {} and {}", cache.keys()->data.shape(0), cache.keys()->data.shape(1),
+                       cache.keys()->dim(), cache.values()->dim());
+  };
+  if (shape(wanted) != shape(found)) {
+    fail<WeightError>("[prompt cache] {}: expected {}, as this model has, found {}", where, shape(wanted),
+                      shape(found));
+  }
+  // A layer that slides sees what its ring holds, so that has to be its window.
+  const auto* ring = dynamic_cast<const cache::RotatingKVCache*>(&wanted);
+  const auto* other = dynamic_cast<const cache::RotatingKVCache*>(&found);
+  if (ring && (!other || other->max_size() != ring->max_size() || other->keep() != ring->keep())) {
+    fail<WeightError>("[prompt cache] {}: expected a RotatingKVCache of {} tokens, found another", where,
+                      ring->max_size());
+  }
+}
+
+void check_states(const cache::StateCache& wanted, const cache::StateCache& found, const std::string& where) {
+  const auto shapes = [](const cache::StateCache& cache) {
+    std::string all;
+    for (const auto& state : cache.states()) {
+      all += state ? fmt::format("({})", fmt::join(state->shape(), ", ")) : "nothing";
+    }
+    return all;
+  };
+  if (shapes(wanted) != shapes(found)) {
+    fail<WeightError>("[prompt cache] {}: expected states of {}, as this model has, found {}", where, shapes(wanted),
+                      shapes(found).substr(0, 200));
+  }
+}
+
+// wanted: of one token.
+void check_cache(const cache::Cache& wanted, const cache::Cache& found, const std::string& where) {
+  const auto both = [&]<class C>(auto check) {
+    const auto *a = dynamic_cast<const C*>(&wanted), *b = dynamic_cast<const C*>(&found);
+    if (a && b) check(*a, *b);
+    return a && b;
+  };
+  const bool same_kind = both.operator()<cache::KVCache>([&](const auto& a, const auto& b) {
+    if (a.keys() && b.keys()) check_rows(a, b, where);
+  }) || both.operator()<cache::StateCache>([&](const auto& a, const auto& b) {
+    check_states(a, b, where);
+  }) || both.operator()<cache::CacheList>([&](const auto& a, const auto& b) {
+    if (a.caches().size() != b.caches().size()) {
+      fail<WeightError>("[prompt cache] {}: expected {} caches, found {}", where, a.caches().size(), b.caches().size());
+    }
+    for (size_t i = 0; i < a.caches().size(); ++i) {
+      check_cache(*a.caches()[i], *b.caches()[i], fmt::format("{}: cache {}", where, i));
+    }
+  });
+  if (!same_kind) {
+    fail<WeightError>("[prompt cache] {}: expected this model's kind of cache, found another", where);
+  }
+}
+
+}  // namespace
+
 void check_prompt_cache(const cache::KVCaches& caches, const models::LanguageModel& model, const std::string& where) {
   auto own = model.make_cache();
   if (caches.size() != own.size()) {
@@ -221,28 +341,7 @@ void check_prompt_cache(const cache::KVCaches& caches, const models::LanguageMod
   // What one token would leave behind, by its shapes; nothing is computed.
   const int token = 0;
   model(mx::array(&token, {1, 1}, mx::int32), own);
-  for (size_t i = 0; i < own.size(); ++i) {
-    const auto* wanted = dynamic_cast<const cache::KVCache*>(own[i].get());
-    const auto* found = dynamic_cast<const cache::KVCache*>(caches[i].get());
-    if (!wanted || !found || !wanted->keys() || !found->keys()) {
-      fail<WeightError>("[prompt cache] {}: layer {}: expected this model's kind of cache, found another", where, i);
-    }
-    const auto shape = [](const cache::KVCache& cache) {
-      return fmt::format("{} text of {} heads of {} and {}", cache.keys()->data.shape(0), cache.keys()->data.shape(1),
-                         cache.keys()->dim(), cache.values()->dim());
-    };
-    if (shape(*wanted) != shape(*found)) {
-      fail<WeightError>("[prompt cache] {}: layer {}: expected {}, as this model has, found {}", where, i,
-                        shape(*wanted), shape(*found));
-    }
-    // A layer that slides sees what its ring holds, so that has to be its window.
-    const auto* ring = dynamic_cast<const cache::RotatingKVCache*>(wanted);
-    const auto* other = dynamic_cast<const cache::RotatingKVCache*>(found);
-    if (ring && (!other || other->max_size() != ring->max_size() || other->keep() != ring->keep())) {
-      fail<WeightError>("[prompt cache] {}: layer {}: expected a RotatingKVCache of {} tokens, found another", where, i,
-                        ring->max_size());
-    }
-  }
+  for (size_t i = 0; i < own.size(); ++i) check_cache(*own[i], *caches[i], fmt::format("{}: layer {}", where, i));
 }
 
 }  // namespace mlx_lm

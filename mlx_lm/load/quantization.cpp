@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/load/foreign_weights.h"
 
 namespace mlx_lm {
 namespace {
@@ -66,10 +67,7 @@ nn::QuantizationConfig read_quantization(const ConfigReader& config) {
   if (config.has("quantization")) return read_entry(config.sub("quantization"));
   if (config.has("quantization_config")) {
     const auto entry = config.sub("quantization_config");
-    if (entry.has("quant_method")) {
-      fail<UnsupportedModel>("[config] {}: quant_method: expected weights quantized by MLX, found {}", entry.where(),
-                             entry.get<std::string>("quant_method").substr(0, 60));
-    }
+    if (entry.has("quant_method")) return foreign_quantization(entry);
     if (entry.has("bits") || entry.has("group_size")) return read_entry(entry);
     fail<UnsupportedModel>("[config] {}: expected bits and group_size, found neither", entry.where());
   }

@@ -85,6 +85,9 @@ struct Architecture {
 // Every file in models/; the build writes the table.
 std::span<const Architecture* const> architectures();
 
+// What it is and is made of: the first sentence of its file.
+std::string_view description(const Architecture& architecture);
+
 // The architecture that serves a model_type. Errors: UnsupportedModel that lists the known ones, nearest first.
 const Architecture& find_architecture(const std::string& model_type);
 

@@ -90,6 +90,21 @@ std::optional<mx::Shape> Weights::shape_of(std::string_view name) const {
   return found == store_->tensors.end() ? std::nullopt : std::optional(found->second.shape);
 }
 
+std::optional<mx::Dtype> Weights::dtype_of(std::string_view name) const {
+  const auto found = store_->tensors.find(full(name));
+  return found == store_->tensors.end() ? std::nullopt : std::optional(found->second.dtype);
+}
+
+std::vector<std::string> Weights::names_ending_with(std::string_view suffix) const {
+  const auto prefix = path_.empty() ? std::string() : path_ + ".";
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : store_->tensors) {
+    if (!name.starts_with(prefix) || !name.ends_with(suffix) || name.size() < prefix.size() + suffix.size()) continue;
+    names.push_back(name.substr(prefix.size(), name.size() - prefix.size() - suffix.size()));
+  }
+  return names;
+}
+
 std::optional<ops::Quantization> Weights::quantization(int cols) const {
   const auto& config = store_->quantization;
   auto entry = config.overrides.find(path_);
@@ -102,10 +117,10 @@ std::optional<ops::Quantization> Weights::quantization(int cols) const {
         store_->where);
   }
   // A path that the configuration does not name may still differ from the common entry: the shapes tell.
-  if (weight == store_->tensors.end() || weight->second.shape.size() != 2 || scales->second.shape.size() != 2) {
+  if (weight == store_->tensors.end() || weight->second.shape.empty() || scales->second.shape.empty()) {
     return config.common;
   }
-  const int64_t groups = scales->second.shape[1], words = weight->second.shape[1];
+  const int64_t groups = scales->second.shape.back(), words = weight->second.shape.back();
   if (groups < 1 || cols % groups != 0 || words * 32 % cols != 0) return config.common;
   const int group_size = int(cols / groups), bits = int(words * 32 / cols);
   if (scales->second.dtype != mx::uint8) return ops::Quantization{group_size, bits, "affine"};
@@ -115,12 +130,15 @@ std::optional<ops::Quantization> Weights::quantization(int cols) const {
   return config.common;
 }
 
-// Nothing where MLX's form is needed, or where the tensors do not fit together: then the arrays tell what is wrong.
-std::optional<kernels::RowSource> Weights::take_rows(int rows, int cols, const ops::Quantization& q) const {
+// Of a quantized weight of the given shape, of which all but the last axis count rows. Nothing where MLX's form is
+// needed, or where the tensors do not fit together: then the arrays tell what is wrong.
+std::optional<kernels::RowSource> Weights::take_rows(mx::Shape shape, const ops::Quantization& q) const {
+  const int cols = shape.back();
+  shape.back() = int(int64_t(cols) * q.bits / 32);
   const auto weight = store_->tensors.find(full("weight"));
   if (weight == store_->tensors.end() || !weight->second.rows || ops::backend() != ops::Backend::kernels ||
       q.mode != "affine" || q.group_size != 32 || cols % 32 != 0 || !has("scales") || !has("biases") ||
-      weight->second.shape != mx::Shape{rows, int(int64_t(cols) * q.bits / 32)}) {
+      weight->second.shape != shape) {
     return std::nullopt;
   }
   const auto tensor = std::move(weight->second);
@@ -128,41 +146,100 @@ std::optional<kernels::RowSource> Weights::take_rows(int rows, int cols, const o
   store_->tensors.erase(full("scales"));
   store_->tensors.erase(full("biases"));
   auto source = tensor.rows();
-  assert(source.rows == rows && source.cols == cols && source.bits == q.bits);
+  assert(source.cols == cols && source.bits == q.bits);
   return source;
 }
 
-ops::Matrix Weights::take_matrix(int rows, int cols, MatrixUse use) const {
-  const auto counted = [&](ops::Matrix matrix) {
-    count(*store_->totals, matrix, use);
-    return matrix;
-  };
+struct Weights::Parts {
+  mx::array weight, scales;
+  std::optional<mx::array> biases;
+};
+
+// Of a quantized weight of the given shape.
+Weights::Parts Weights::take_parts(const mx::Shape& shape, const ops::Quantization& q) const {
+  auto weight = take("weight", nullptr);
+  auto scales = take("scales", nullptr);
+  auto biases = has("biases") ? std::optional(take("biases", nullptr)) : std::nullopt;
+  // Before any arithmetic on shapes: the packed columns must be those of this layer.
+  const auto& found = weight.shape();
+  const bool fits = found.size() == shape.size() && std::equal(found.begin(), found.end() - 1, shape.begin()) &&
+                    int64_t(found.back()) * 32 == int64_t(shape.back()) * q.bits;
+  if (!fits) {
+    fail<WeightError>("expected shape ({}) packed in {} bits, found ({})", fmt::join(shape, ", "), q.bits,
+                      fmt::join(found, ", "));
+  }
+  return {std::move(weight), std::move(scales), std::move(biases)};
+}
+
+// Errors of `make` that do not say yet which weight they are about do so.
+template <class F>
+auto Weights::named(const F& make) const {
   try {
-    if (auto q = quantization(cols)) {
-      if (auto source = take_rows(rows, cols, *q)) return counted(ops::Matrix::quantized(*source));
-      auto weight = take("weight", nullptr);
-      auto scales = take("scales", nullptr);
-      auto biases = has("biases") ? std::optional(take("biases", nullptr)) : std::nullopt;
-      // Before any arithmetic on shapes: the packed columns must be those of this layer.
-      const bool fits =
-          weight.ndim() == 2 && weight.shape(0) == rows && int64_t(weight.shape(1)) * 32 == int64_t(cols) * q->bits;
-      if (!fits) {
-        fail<WeightError>("expected shape ({}, {}) packed in {} bits, found ({})", rows, cols, q->bits,
-                          fmt::join(weight.shape(), ", "));
-      }
-      return counted(ops::Matrix::quantized(std::move(weight), std::move(scales), std::move(biases), *q));
-    }
-    const mx::Shape shape{rows, cols};
-    auto weight = take("weight", &shape);
-    if (!mx::issubdtype(weight.dtype(), mx::floating)) {
-      fail<WeightError>("expected floating-point numbers or a quantized weight with scales, found another type");
-    }
-    return counted(ops::Matrix::dense(std::move(weight)));
+    return make();
   } catch (const WeightError& error) {
     const std::string_view text = error.what();
     if (text.starts_with("[weights]")) throw;
     fail<WeightError>("[weights] {}.weight: {}, in {}", path_, text, store_->where);
   }
+}
+
+namespace {
+
+mx::array floating(mx::array weight) {
+  if (!mx::issubdtype(weight.dtype(), mx::floating)) {
+    fail<WeightError>("expected floating-point numbers or a quantized weight with scales, found another type");
+  }
+  return weight;
+}
+
+}  // namespace
+
+ops::Matrix Weights::matrix(int rows, int cols) const {
+  return named([&] {
+    const mx::Shape shape{rows, cols};
+    const auto q = quantization(cols);
+    if (!q) return ops::Matrix::dense(floating(take("weight", &shape)));
+    if (auto source = take_rows(shape, *q)) return ops::Matrix::quantized(*source);
+    auto parts = take_parts(shape, *q);
+    return ops::Matrix::quantized(std::move(parts.weight), std::move(parts.scales), std::move(parts.biases), *q);
+  });
+}
+
+ops::Matrix Weights::take_matrix(int rows, int cols, MatrixUse use) const {
+  auto taken = matrix(rows, cols);
+  count(*store_->totals, taken, use);
+  return taken;
+}
+
+ops::ExpertMatrices Weights::take_experts(int experts, int rows, int cols, int active) const {
+  const auto taken = named([&] {
+    const mx::Shape shape{experts, rows, cols};
+    const auto one_by_one = [&](const auto& make) {
+      std::vector<ops::Matrix> matrices;
+      for (int e = 0; e < experts; ++e) matrices.push_back(make(e));
+      return ops::ExpertMatrices::stacked(matrices);
+    };
+    if (!has("weight") && has("0.weight")) return one_by_one([&](int e) { return (*this / e).matrix(rows, cols); });
+    const auto q = quantization(cols);
+    if (!q) return ops::ExpertMatrices::dense(floating(take("weight", &shape)));
+    if (const auto all = take_rows(shape, *q)) {
+      return one_by_one([&](int e) {
+        auto source = *all;
+        source.rows = rows;
+        source.read = [read = all->read, begin = e * rows](int row, auto... to) { return read(begin + row, to...); };
+        return ops::Matrix::quantized(source);
+      });
+    }
+    auto parts = take_parts(shape, *q);
+    return ops::ExpertMatrices::quantized(std::move(parts.weight), std::move(parts.scales), std::move(parts.biases),
+                                          *q);
+  });
+  auto& totals = *store_->totals;
+  const double share = double(active) / experts, numbers = double(experts) * rows * cols;
+  totals.layers.bytes += share * double(taken.nbytes());
+  (taken.rounds_activations() ? totals.layers.rounded : totals.layers.floating) += share * numbers;
+  totals.idle += (1 - share) * numbers;
+  return taken;
 }
 
 std::optional<LowRankTensors> Weights::take_low_rank(int in, int out, int magnitudes, MatrixUse use) const {

@@ -17,6 +17,7 @@
 
 #include <mlx/mlx.h>
 
+#include "mlx_lm/ops/experts.h"
 #include "mlx_lm/ops/matrix.h"
 
 namespace mlx_lm::nn {
@@ -64,8 +65,9 @@ struct WeightTotals {
   Matrices layers, output, tables;
   bool tied = false;   // a table is the output layer as well
   double vectors = 0;  // numbers in norms and biases
+  double idle = 0;     // numbers in the experts that a token does not go to, of which layers has the others alone
 
-  double parameters() const { return layers.numbers() + output.numbers() + tables.numbers() + vectors; }
+  double parameters() const { return layers.numbers() + output.numbers() + tables.numbers() + vectors + idle; }
   // Matrices that are read once to compute the next token.
   double bytes_per_step() const { return layers.bytes + (tied ? tables : output).bytes; }
 };
@@ -84,14 +86,21 @@ class Weights {
   Weights operator/(int index) const;
 
   bool has(std::string_view name) const;
+  // The names below this scope that end so, without the suffix.
+  std::vector<std::string> names_ending_with(std::string_view suffix) const;
   // Its shape in the checkpoint, for a model that tells two kinds of checkpoint apart by it. Absent: there is none.
   std::optional<mx::Shape> shape_of(std::string_view name) const;
+  // The same of its type.
+  std::optional<mx::Dtype> dtype_of(std::string_view name) const;
   // A vector (norm weight, bias) of the given size: float32 on the CPU, where all activations are, else as stored.
   mx::array take_vector(std::string_view name, int size) const;
   // The same for an array of any shape (convolutions, router weights, sinks).
   mx::array take_array(std::string_view name, const mx::Shape& shape) const;
   // This scope's `weight` (rows, cols), with `scales` and `biases` if it is quantized.
   ops::Matrix take_matrix(int rows, int cols, MatrixUse use = MatrixUse::layer) const;
+  // The same for all experts of a layer: `weight` (experts, rows, cols), or one by one, `0.weight`, `1.weight` ...
+  // active: how many of them a token goes to.
+  ops::ExpertMatrices take_experts(int experts, int rows, int cols, int active) const;
   // This scope's `lora_a`, `lora_b` and perhaps `m`, where an adapter has them. Shapes: LowRankTensors, m (magnitudes).
   std::optional<LowRankTensors> take_low_rank(int in, int out, int magnitudes, MatrixUse use) const;
   // The table of tokens is the output layer as well.
@@ -107,6 +116,7 @@ class Weights {
     std::string name;
     mx::Shape shape;
     std::function<mx::array(const std::vector<mx::array>& from)> make;
+    std::optional<mx::Dtype> dtype = std::nullopt;  // absent: that of the first it is made of
   };
   // Replaces the tensors `from` by `parts`. Errors: WeightError for one that is missing, or a part that is there
   // already.
@@ -130,7 +140,12 @@ class Weights {
   std::string full(std::string_view name) const;
   mx::array take(std::string_view name, const mx::Shape* expected) const;
   std::optional<ops::Quantization> quantization(int cols) const;
-  std::optional<kernels::RowSource> take_rows(int rows, int cols, const ops::Quantization& q) const;
+  std::optional<kernels::RowSource> take_rows(mx::Shape shape, const ops::Quantization& q) const;
+  struct Parts;
+  Parts take_parts(const mx::Shape& shape, const ops::Quantization& q) const;
+  ops::Matrix matrix(int rows, int cols) const;
+  template <class F>
+  auto named(const F& make) const;
 
   std::shared_ptr<Store> store_;
   std::string path_;

@@ -59,7 +59,8 @@ void Weights::rewrite(const std::vector<std::string>& from, std::vector<Part> pa
   const auto dtype = old.empty() ? mx::float32 : old[0].dtype;
   const auto sources = std::make_shared<Sources>(std::move(old));
   for (auto& part : parts) {
-    StoredTensor made{part.shape, dtype, [sources, make = std::move(part.make)] { return make(sources->read()); }};
+    StoredTensor made{part.shape, part.dtype.value_or(dtype),
+                      [sources, make = std::move(part.make)] { return make(sources->read()); }};
     if (!tensors.emplace(full(part.name), std::move(made)).second) {
       fail<WeightError>("[weights] {}: expected once, found in two forms, in {}", full(part.name), store_->where);
     }

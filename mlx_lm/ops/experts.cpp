@@ -3,21 +3,11 @@
 #include <stdexcept>
 
 #include "mlx_lm/base/error.h"
-#include "mlx_lm/kernels/experts.h"
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
-#include "mlx_lm/ops/matrix_form.h"
+#include "mlx_lm/ops/experts_form.h"
 
 namespace mlx_lm::ops {
-
-// One of three, as in Matrix::Form.
-struct ExpertMatrices::Form {
-  int experts, rows, cols;
-  mx::Dtype dtype;
-  std::vector<std::shared_ptr<const kernels::PackedMatrix>> packed;
-  std::optional<mx::array> weight, scales, biases;
-  Quantization quantization;
-};
 
 namespace {
 
@@ -40,16 +30,15 @@ struct GatherMatmul {
   auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
     allocate(outputs[0]);
     return [w = matrices, rows = kernels::ExpertRows{inputs[1].data<int32_t>(), int(inputs[1].size()), per},
-            x = inputs[0].data<float>(), out = outputs[0].data<float>()] {
-      if (!w->packed.empty()) return kernels::expert_matmul(w->packed, x, rows, out);
-      const kernels::DenseMatrix stack{.rows = w->experts * w->rows,
-                                       .cols = w->cols,
-                                       .type = kernel_type(w->weight->dtype()),
-                                       .data = w->weight->data<void>()};
-      kernels::expert_matmul(stack, w->experts, x, rows, out);
-    };
+            x = inputs[0].data<float>(),
+            out = outputs[0].data<float>()] { kernels::expert_matmul(w->stack(), x, rows, out); };
   }
 };
+
+// It knows no other type on the CPU.
+mx::array as_gather_mm_takes_it(mx::array weight) {
+  return mx::default_device() == mx::Device::cpu ? mx::astype(weight, mx::float32) : weight;
+}
 
 // By MLX. x: a row for each of the indices, or one for `per` of them.
 mx::array gather_by_mlx(const mx::array& x, const ExpertMatrices::Form& w, const mx::array& indices, int per) {
@@ -84,14 +73,17 @@ ExpertMatrices ExpertMatrices::dense(mx::array weight) {
   if (weight.ndim() != 3 || weight.size() == 0) {
     fail<WeightError>("weight: expected shape (experts, rows, columns), found {} dimensions", weight.ndim());
   }
-  auto form = std::make_shared<Form>(
-      Form{weight.shape(0), weight.shape(1), weight.shape(2), weight.dtype(), {}, {}, {}, {}, {}});
-  if (backend() == Backend::kernels) {
-    form->weight = laid_out(std::move(weight));
-  } else {
-    // MLX's gather_mm knows no other type on the CPU.
-    const bool widen = mx::default_device() == mx::Device::cpu;
-    form->weight = widen ? mx::astype(weight, mx::float32) : std::move(weight);
+  auto form = std::make_shared<Form>(Form{weight.shape(0), weight.shape(1), weight.shape(2), weight.dtype()});
+  if (backend() == Backend::mlx) {
+    form->weight = as_gather_mm_takes_it(std::move(weight));
+    return ExpertMatrices(std::move(form));
+  }
+  form->owners = {laid_out(std::move(weight))};
+  const auto& stack = form->owners[0];
+  const auto type = kernel_type(form->dtype);
+  const size_t bytes = stack.nbytes() / form->experts;
+  for (int e = 0; e < form->experts; ++e) {
+    form->dense.push_back({form->rows, form->cols, type, stack.data<char>() + e * bytes});
   }
   return ExpertMatrices(std::move(form));
 }
@@ -102,7 +94,7 @@ ExpertMatrices ExpertMatrices::quantized(mx::array weight, mx::array scales, std
   expect_stack(weight, experts, "weight");
   expect_stack(scales, experts, "scales");
   if (biases) expect_stack(*biases, experts, "biases");
-  auto form = std::make_shared<Form>(Form{experts, 0, 0, mx::float32, {}, {}, {}, {}, q});
+  auto form = std::make_shared<Form>(Form{.experts = experts, .quantization = q});
   for (int e = 0; e < experts; ++e) {
     const auto one = Matrix::quantized(expert(weight, e), expert(scales, e),
                                        biases ? std::optional(expert(*biases, e)) : std::nullopt, q);
@@ -116,6 +108,58 @@ ExpertMatrices ExpertMatrices::quantized(mx::array weight, mx::array scales, std
     form->biases = std::move(biases);
   }
   return ExpertMatrices(std::move(form));
+}
+
+ExpertMatrices ExpertMatrices::stacked(const std::vector<Matrix>& matrices) {
+  if (matrices.empty()) fail<WeightError>("expected at least one expert, found none");
+  const auto& first = matrices[0].form();
+  auto form = std::make_shared<Form>(Form{.experts = int(matrices.size()),
+                                          .rows = first.rows,
+                                          .cols = first.cols,
+                                          .dtype = first.dtype,
+                                          .quantization = first.quantization});
+  std::vector<mx::array> weights, scales, biases;
+  for (const auto& matrix : matrices) {
+    const auto& one = matrix.form();
+    if (one.rows != form->rows || one.cols != form->cols || one.dtype != form->dtype ||
+        bool(one.packed) != bool(first.packed) || bool(one.scales) != bool(first.scales) ||
+        !(one.quantization == form->quantization)) {
+      fail<WeightError>("expected experts of one shape and type, found several");
+    }
+    if (one.packed) {
+      form->packed.push_back(one.packed);
+      continue;
+    }
+    weights.push_back(*one.weight);
+    if (one.scales) scales.push_back(*one.scales);
+    if (one.biases) biases.push_back(*one.biases);
+    if (backend() == Backend::kernels) form->dense.push_back(one.dense());
+  }
+  if (backend() == Backend::kernels) {
+    form->owners = std::move(weights);
+    return ExpertMatrices(std::move(form));
+  }
+  const auto stack = [](const std::vector<mx::array>& arrays) {
+    auto stacked = mx::stack(arrays);
+    stacked.eval();  // now, so that those of one layer alone are there twice
+    return stacked;
+  };
+  form->weight = scales.empty() ? as_gather_mm_takes_it(stack(weights)) : stack(weights);
+  if (!scales.empty()) form->scales = stack(scales);
+  if (!biases.empty()) form->biases = stack(biases);
+  return ExpertMatrices(std::move(form));
+}
+
+size_t ExpertMatrices::nbytes() const {
+  size_t bytes = 0;
+  for (const auto& matrix : form_->packed) bytes += matrix->nbytes();
+  for (const auto& matrix : form_->dense) bytes += size_t(matrix.rows) * matrix.cols * kernels::size_of(matrix.type);
+  for (const auto& x : {form_->weight, form_->scales, form_->biases}) bytes += x ? x->nbytes() : 0;
+  return bytes;
+}
+
+bool ExpertMatrices::rounds_activations() const {
+  return !form_->packed.empty() && form_->quantization.mode != "mxfp8";
 }
 
 int ExpertMatrices::experts() const { return form_->experts; }

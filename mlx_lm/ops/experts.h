@@ -1,6 +1,8 @@
 // The weights of a mixture of experts in whatever form their device multiplies fastest.
 #pragma once
 
+#include <vector>
+
 #include "mlx_lm/ops/matrix.h"
 
 namespace mlx_lm::ops {
@@ -14,10 +16,18 @@ class ExpertMatrices {
   // The parts of Matrix::quantized, stacked. Errors: WeightError, as there.
   static ExpertMatrices quantized(mx::array weight, mx::array scales, std::optional<mx::array> biases, Quantization q);
 
+  // One matrix for each expert, of one shape and kind: on the CPU as they are, without a copy, else stacked.
+  // Errors: WeightError for none, or for matrices that differ.
+  static ExpertMatrices stacked(const std::vector<Matrix>& matrices);
+
   int experts() const;
   int rows() const;
   int cols() const;
   mx::Dtype dtype() const;
+  // Bytes of all experts.
+  size_t nbytes() const;
+  // As Matrix has it.
+  bool rounds_activations() const;
 
   struct Form;
   const Form& form() const { return *form_; }

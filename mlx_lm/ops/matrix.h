@@ -17,6 +17,8 @@ struct Quantization {
   int group_size = 64;          // weights that share one scale
   int bits = 4;                 // per weight
   std::string mode = "affine";  // affine, mxfp4, mxfp8, nvfp4
+
+  bool operator==(const Quantization&) const = default;
 };
 
 // An immutable (rows, cols) weight: a linear layer's (out, in), an embedding's (vocabulary, width).

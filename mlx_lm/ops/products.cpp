@@ -6,6 +6,7 @@
 #include "mlx_lm/ops/cpu_step.h"
 #include "mlx_lm/ops/low_rank.h"
 #include "mlx_lm/ops/matrix_form.h"
+#include "mlx_lm/ops/mixture.h"
 
 namespace mlx_lm::ops {
 namespace {
@@ -124,7 +125,8 @@ mx::array matmul(const mx::array& x, const Matrix& w, const std::optional<mx::ar
 mx::array residual_add(const mx::array& a, const mx::array& b) {
   const auto* product = backend() == Backend::mlx ? nullptr : pending_product(b);
   if (!product || a.shape() != b.shape()) {
-    const auto sum = add_to_low_rank(a, b);
+    auto sum = add_to_low_rank(a, b);
+    if (!sum) sum = add_to_mixture(a, b);
     return sum ? *sum : mx::add(a, b);
   }
   auto step = *product;

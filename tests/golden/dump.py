@@ -12,7 +12,8 @@ expected.json. "torch_dtype" is the type of the weights. An options.json may ask
   kv           a list of [bits, group_size, quantized_kv_start]: what generate_step makes with quantized keys and values
   parameters   {name: shape} or {name: [type, shape]}: a checkpoint as others publish it, before mlx-lm's sanitize, in
                place of the model's own parameters. Types: uint8, uint32, int32 (random bits), fp8 (e4m3 as uint8),
-               e8m0 (exponents near 0, as uint8), float32, float16, bfloat16; zeros:int32 and so on are zeros
+               e8m0 (exponents near 0, as uint8), float32, float16, bfloat16; zeros:int32 and so on are zeros, small:float32
+               and so on a twentieth of what would be drawn (scales)
 
 Weights are not stored; whoever checks a case draws them again. The recipe, for each name and shape in expected.json's
 "parameters":
@@ -49,6 +50,8 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import _get_classes, load_model
 
+mx.disable_compile()  # which calls a compiler for every new shape
+
 PROMPT_LENGTH, CHUNK, GREEDY = 40, 7, 24
 CASES = pathlib.Path(__file__).parent / "cases"
 BITS = {"uint8": (1, mx.uint8), "uint32": (4, mx.uint32), "int32": (4, mx.int32)}
@@ -83,6 +86,8 @@ def draw_stored(name, kind, shape):
     """A tensor of a type of its own."""
     if kind.startswith("zeros:"):
         return mx.zeros(shape, getattr(mx, kind.removeprefix("zeros:")))
+    if kind.startswith("small:"):
+        return (draw(name, shape, mx.float32) * 0.05).astype(getattr(mx, kind.removeprefix("small:")))
     if kind in BITS:
         width, dtype = BITS[kind]
         return bits(name, shape, width).view(dtype)

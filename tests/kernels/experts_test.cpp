@@ -55,7 +55,7 @@ void expect_single_products(int rows, int cols, int bits, Format format) {
         const auto ids = chosen(c.n, experts, c.n, c.sorted);
         const auto x = random_numbers(static_cast<size_t>((c.n + c.per - 1) / c.per) * cols, c.n);
         std::vector<float> y(static_cast<size_t>(c.n) * rows, NAN), single(rows);
-        expert_matmul(w, x.data(), {ids.data(), c.n, c.per}, y.data());
+        expert_matmul({.packed = w}, x.data(), {ids.data(), c.n, c.per}, y.data());
         for (int t = 0; t < c.n; ++t) {
           w[ids[t]]->matmul(&x[static_cast<size_t>(t / c.per) * cols], 1, single.data());
           ASSERT_EQ(std::memcmp(single.data(), &y[static_cast<size_t>(t) * rows], rows * sizeof(float)), 0) << t;
@@ -78,13 +78,17 @@ TEST(Experts, dense) {
   for (int rows : {3, 75}) {
     for (Type type : kTypes) {
       const Stored w(random_numbers(static_cast<size_t>(experts) * rows * cols, 1), type);
+      std::vector<DenseMatrix> stack;
+      for (int e = 0; e < experts; ++e) {
+        stack.push_back({rows, cols, type, w.data() + static_cast<size_t>(e) * rows * cols * size_of(type)});
+      }
       under_every_set([&] {
         for (const Case& c : kCases) {
           SCOPED_TRACE(fmt::format("{} products, {} per row, sorted {}", c.n, c.per, c.sorted));
           const auto ids = chosen(c.n, experts, c.n, c.sorted);
           const auto x = random_numbers(static_cast<size_t>((c.n + c.per - 1) / c.per) * cols, c.n);
           std::vector<float> y(static_cast<size_t>(c.n) * rows, NAN);
-          expert_matmul({experts * rows, cols, type, w.data()}, experts, x.data(), {ids.data(), c.n, c.per}, y.data());
+          expert_matmul({.dense = stack}, x.data(), {ids.data(), c.n, c.per}, y.data());
           for (int e = 0; e < experts; ++e) {
             std::vector<int> mine;
             for (int t = 0; t < c.n; ++t) {
@@ -92,8 +96,7 @@ TEST(Experts, dense) {
             }
             std::vector<float> in, out(mine.size() * rows);
             for (int t : mine) in.insert(in.end(), &x[t / c.per * cols], &x[t / c.per * cols] + cols);
-            const void* matrix = w.data() + static_cast<size_t>(e) * rows * cols * size_of(type);
-            matmul(in.data(), static_cast<int>(mine.size()), {rows, cols, type, matrix}, out.data());
+            matmul(in.data(), static_cast<int>(mine.size()), stack[e], out.data());
             for (size_t i = 0; i < mine.size(); ++i) {
               ASSERT_EQ(std::memcmp(&out[i * rows], &y[static_cast<size_t>(mine[i]) * rows], rows * sizeof(float)), 0);
             }
@@ -101,6 +104,22 @@ TEST(Experts, dense) {
         }
       });
     }
+  }
+}
+
+// Gate and up in one step: of one kind, or one after the other where their bits ask for other tables.
+TEST(Experts, several_stacks) {
+  const auto x = random_numbers(10 * 96, 1);
+  const auto ids = chosen(20, 5, 3, false);
+  for (auto format : {Format::affine, Format::mxfp8}) {
+    const auto a = stack(5, 21, 96, 4, Format::affine), b = stack(5, 40, 96, 8, format);
+    std::vector<float> ya(20 * 21, NAN), yb(20 * 40, NAN), za(ya), zb(yb);
+    const ExpertProduct both[] = {{{.packed = a}, ya.data()}, {{.packed = b}, yb.data()}};
+    expert_matmul(both, x.data(), {ids.data(), 20, 2});
+    expert_matmul({.packed = a}, x.data(), {ids.data(), 20, 2}, za.data());
+    expert_matmul({.packed = b}, x.data(), {ids.data(), 20, 2}, zb.data());
+    EXPECT_EQ(ya, za);
+    EXPECT_EQ(yb, zb);
   }
 }
 
@@ -112,7 +131,7 @@ TEST(Experts, any_number_of_threads) {
     for (int n : {8, 400}) {
       expect_same_for_any_threads([&] {
         std::vector<float> y(static_cast<size_t>(n) * 200);
-        expert_matmul(w, x.data(), {ids.data(), n, 4}, y.data());
+        expert_matmul({.packed = w}, x.data(), {ids.data(), n, 4}, y.data());
         return y;
       });
     }
@@ -121,12 +140,13 @@ TEST(Experts, any_number_of_threads) {
 
 TEST(Experts, one_that_does_not_exist_gives_zeros) {
   const auto w = stack(3, 16, 64, 4, Format::affine);
-  const std::vector<float> dense(3 * 16 * 64, 1.f);
+  const std::vector<float> ones(16 * 64, 1.f);
+  const std::vector<DenseMatrix> dense(3, {16, 64, Type::f32, ones.data()});
   const auto x = random_numbers(6 * 64, 1);
   const int32_t ids[] = {0, 3, -1, 2, INT32_MAX, INT32_MIN};
   std::vector<float> y(6 * 16, NAN), z(6 * 16, NAN), single(16);
-  expert_matmul(w, x.data(), {ids, 6, 1}, y.data());
-  expert_matmul({3 * 16, 64, Type::f32, dense.data()}, 3, x.data(), {ids, 6, 1}, z.data());
+  expert_matmul({.packed = w}, x.data(), {ids, 6, 1}, y.data());
+  expert_matmul({.dense = dense}, x.data(), {ids, 6, 1}, z.data());
   for (int t : {1, 2, 4, 5}) {
     for (int r = 0; r < 16; ++r) {
       EXPECT_EQ(y[t * 16 + r], 0);
@@ -135,7 +155,7 @@ TEST(Experts, one_that_does_not_exist_gives_zeros) {
   }
   w[2]->matmul(&x[3 * 64], 1, single.data());
   EXPECT_EQ(std::memcmp(single.data(), &y[3 * 16], 64), 0);
-  expert_matmul(w, x.data(), {ids, 0, 1}, y.data());
+  expert_matmul({.packed = w}, x.data(), {ids, 0, 1}, y.data());
 }
 
 }  // namespace

@@ -63,8 +63,18 @@ TEST(ParseJson, RestoresNumbersThatJsonLacks) {
   EXPECT_TRUE(value["f"].is_object());
 }
 
+TEST(ParseJson, ReadsThoseNumbersAsPythonWritesThem) {
+  const auto value =
+      parse_json(R"({"a": [0.0, Infinity], "b": -Infinity, "c": NaN, "Infinity": "a \"NaN\" -Infinity"})", "");
+  EXPECT_EQ(value["a"][1], INFINITY);
+  EXPECT_EQ(value["b"], -INFINITY);
+  EXPECT_TRUE(std::isnan(value["c"].get<double>()));
+  EXPECT_EQ(value["Infinity"], "a \"NaN\" -Infinity");
+  EXPECT_EQ(refused("[Infinity1]").find("[config] a/b.json: "), 0u);
+}
+
 TEST(ParseJson, RefusesWhatIsNotJson) {
-  for (std::string_view text : {"", " ", "{", "[1,]", "{'a': 1}", "NaN", "Infinity", "1 2", "\xff", "\"\xff\"",
+  for (std::string_view text : {"", " ", "{", "[1,]", "{'a': 1}", "nan", "Infinit", "1 2", "\xff", "\"\xff\"",
                                 "\"\xc0\x80\"", "\"\n\"", "1e999", "// comment\n1", "\"\\ud800\"", "tru", "+1", "01"}) {
     const auto error = refused(text);
     EXPECT_EQ(error.find("[config] a/b.json: "), 0u) << error;

@@ -166,15 +166,13 @@ TEST_F(SafetensorsTest, PassesOverAStaleIndex) {
 }
 
 TEST_F(SafetensorsTest, RefusesForeignTypesOnlyWhenTheyAreRead) {
-  for (const char* dtype : {"F8_E4M3", "F8_E5M2"}) {
-    folder_.write("model.safetensors", file_of({{"a", entry(dtype, {2}, 0, 2)}}, "xx"));
-    auto tensors = load();
-    try {
-      tensors.at("a").read();
-      ADD_FAILURE();
-    } catch (const UnsupportedModel& error) {
-      EXPECT_NE(std::string(error.what()).find(dtype), std::string::npos);
-    }
+  folder_.write("model.safetensors", file_of({{"a", entry("F8_E5M2", {2}, 0, 2)}}, "xx"));
+  auto tensors = load();
+  try {
+    tensors.at("a").read();
+    ADD_FAILURE();
+  } catch (const UnsupportedModel& error) {
+    EXPECT_NE(std::string(error.what()).find("F8_E5M2"), std::string::npos);
   }
   folder_.write("model.safetensors", file_of({{"a", entry("F64", {1}, 0, 8)}}, "12345678"));
   EXPECT_THROW(load().at("a").read(), UnsupportedModel);

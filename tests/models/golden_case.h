@@ -11,6 +11,8 @@
 #include <mlx/mlx.h>
 #include <nlohmann/json.hpp>
 
+#include "mlx_lm/load/foreign_weights.h"
+#include "mlx_lm/load/quantization.h"
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/nn/weights.h"
 
@@ -64,6 +66,9 @@ inline mx::array draw_stored(const std::string& name, const std::string& kind, c
     return type == "uint8" ? mx::uint8 : type == "uint32" ? mx::uint32 : type == "int32" ? mx::int32 : dtype_of(type);
   };
   if (kind.starts_with("zeros:")) return mx::zeros(shape, type(kind.substr(6)));
+  if (kind.starts_with("small:")) {
+    return mx::astype(draw(name, shape, mx::float32) * mx::array(0.05f), type(kind.substr(6)));
+  }
   if (kind == "uint8") return bits(1);
   if (kind == "uint32" || kind == "int32") return mx::view(mx::contiguous(bits(4)), type(kind));
   if (kind == "fp8") return mx::to_fp8(draw(name, shape, mx::float32));
@@ -75,7 +80,7 @@ inline mx::array draw_stored(const std::string& name, const std::string& kind, c
 
 inline std::unique_ptr<models::LanguageModel> GoldenCase::make(std::optional<mx::Dtype> dtype) const {
   std::map<std::string, nn::StoredTensor> tensors;
-  nn::QuantizationConfig quantization;
+  auto quantization = read_quantization(ConfigReader(config, "config.json"));
   auto store = [&](const std::string& name, const mx::array& x) {
     tensors.emplace(name, nn::StoredTensor{x.shape(), x.dtype(), [x] { return x; }});
   };
@@ -99,7 +104,9 @@ inline std::unique_ptr<models::LanguageModel> GoldenCase::make(std::optional<mx:
     if (parts.size() > 2) store(module + ".biases", parts[2]);
   }
   const nn::Weights weights(std::move(tensors), std::move(quantization), "golden case", dtype);
-  auto model = models::find_architecture(config.at("model_type")).make(ConfigReader(config, "config.json"), weights);
+  const ConfigReader reader(config, "config.json");
+  if (config.contains("quantization_config")) adopt_foreign_weights(weights, reader);
+  auto model = models::find_architecture(config.at("model_type")).make(reader, weights);
   weights.expect_all_taken();
   return model;
 }

@@ -48,7 +48,7 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Way>> {
     expected_ = way == Way::mlx && e.contains("mlx") ? e.at("mlx") : e.at("exact");
     model_ = case_->make(way == Way::exact ? std::optional(mx::float32) : std::nullopt);
     const bool wide = e.at("dtype") == "float32";
-    const bool quantized = !e.at("quantized").empty();
+    const bool quantized = !e.at("quantized").empty() || case_->config.contains("quantization_config");
     // The spread of the logits is about 1. Half-precision rounding differs with the order of summation; rounding the
     // activations to 8 bits is noise, which is bounded by its root mean square.
     const double fast = wide ? (quantized ? 1.5e-3 : 1e-4) : e.at("dtype") == "float16" ? 0.01 : 0.05;
