@@ -1,6 +1,7 @@
 #include "mlx_lm/models/architecture.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <fmt/ranges.h>
@@ -24,6 +25,14 @@ cache::KVCaches LanguageModel::make_cache(int max_kv_size) const {
   return caches;
 }
 
+cache::KVCaches LanguageModel::make_cache(int max_kv_size, const std::vector<int>& windows) const {
+  auto caches = LanguageModel::make_cache(max_kv_size);
+  for (size_t i = 0; i < windows.size(); ++i) {
+    if (windows[i] > 0) caches[i] = std::make_unique<cache::RotatingKVCache>(dtype_, windows[i]);
+  }
+  return caches;
+}
+
 const Architecture& find_architecture(const std::string& model_type) {
   const std::string shown = model_type.substr(0, 60);
   std::vector<std::string_view> known;
@@ -36,6 +45,33 @@ const Architecture& find_architecture(const std::string& model_type) {
   std::stable_sort(known.begin(), known.end(),
                    [&](auto a, auto b) { return edit_distance(a, shown) < edit_distance(b, shown); });
   fail<UnsupportedModel>("[models] model_type: expected one of {}; found {}", fmt::join(known, ", "), shown);
+}
+
+TextPart::TextPart(const ConfigReader& all, const nn::Weights& w)
+    : config(all.has("text_config") ? all.sub("text_config") : all), weights(w / "language_model") {
+  for (const char* tower : {"vision_tower", "vision_model", "visual", "multi_modal_projector", "mm_projector",
+                            "audio_tower", "embed_audio", "embed_vision", "vision_embedder"}) {
+    (w / tower).ignore("");
+    (w / "model" / tower).ignore("");
+  }
+  // Newer checkpoints have model.language_model.layers beside model.visual, older ones model.layers beside visual.
+  w.rename("model.language_model", "language_model.model");
+  w.rename("model", "language_model.model");
+  w.rename("lm_head", "language_model.lm_head");
+}
+
+void TextPart::set(const std::string& key, nlohmann::json value) {
+  auto object = config.json();
+  object[key] = std::move(value);
+  config = ConfigReader(std::move(object), config.where());
+}
+
+void TextPart::set_default(const std::string& key, nlohmann::json value) {
+  if (!config.has(key)) set(key, std::move(value));
+}
+
+std::unique_ptr<LanguageModel> TextPart::make(const std::string& model_type) const {
+  return find_architecture(model_type).make(config, weights);
 }
 
 }  // namespace mlx_lm::models

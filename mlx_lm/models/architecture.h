@@ -5,11 +5,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <mlx/mlx.h>
 
 #include "mlx_lm/base/config_reader.h"
 #include "mlx_lm/cache/kv_cache.h"
+#include "mlx_lm/nn/transformer.h"
 #include "mlx_lm/nn/weights.h"
 
 namespace mlx_lm::models {
@@ -31,6 +33,9 @@ class LanguageModel {
   // the first four tokens, as mlx-lm's does.
   virtual cache::KVCaches make_cache(int max_kv_size = 0) const;
 
+  // The same where layers slide, which have rings of their windows. windows: as of nn::DecoderConfig.
+  cache::KVCaches make_cache(int max_kv_size, const std::vector<int>& windows) const;
+
   // The type of the checkpoint's floating-point weights, and so of the caches.
   mx::Dtype dtype() const { return dtype_; }
   // Its parameters, and what a step reads and multiplies.
@@ -39,6 +44,36 @@ class LanguageModel {
  private:
   mx::Dtype dtype_;
   std::shared_ptr<const nn::WeightTotals> totals_;
+};
+
+// What the Model of many a file is: an nn::Decoder and an output layer.
+// Config: derives from nn::DecoderConfig, which has more on its use. Block: see nn::Decoder.
+template <class Config, class Block, class Norm = nn::RMSNorm>
+class DecoderModel : public LanguageModel {
+ public:
+  DecoderModel(const ConfigReader& reader, const nn::Weights& w)
+      : LanguageModel(w),
+        config_(reader),
+        model_(config_, w / config_.names.model),
+        lm_head_(w, config_.tie_word_embeddings, config_.hidden_size, config_.vocab_size, config_.lm_head_bias,
+                 config_.names.lm_head) {
+    w.ignore("rotary_emb.inv_freq");  // older checkpoints store what the configuration says anyway
+  }
+
+  mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const override {
+    return lm_head_(model_(tokens, caches), model_.embed_tokens());
+  }
+  int num_layers() const override { return config_.num_hidden_layers; }
+  int vocab_size() const override { return config_.vocab_size; }
+  // Layers that slide have a ring of their window, whatever max_kv_size says.
+  cache::KVCaches make_cache(int max_kv_size) const override {
+    return LanguageModel::make_cache(max_kv_size, config_.windows);
+  }
+
+ private:
+  Config config_;
+  nn::Decoder<Block, Norm> model_;
+  nn::LMHead lm_head_;
 };
 
 // One file in models/: the model_types that it serves, and how to make its model.
@@ -61,10 +96,27 @@ std::unique_ptr<LanguageModel> make_model(const ConfigReader& config, const nn::
   return std::make_unique<M>(config, weights);
 }
 
+// The language model of a checkpoint that also sees or hears. The file of such a type brings it into the form of the
+// architecture that the language model alone would have, and has that one make it.
+struct TextPart {
+  // Ignores the tensors of the other senses, and names the rest as mlx-lm does: below `language_model`.
+  TextPart(const ConfigReader& all, const nn::Weights& w);
+  // Gives a field of the configuration its value, or only one that it may lack.
+  void set(const std::string& key, nlohmann::json value);
+  void set_default(const std::string& key, nlohmann::json value);
+  // Errors: those of the architecture that serves model_type, and of its model.
+  std::unique_ptr<LanguageModel> make(const std::string& model_type) const;
+
+  ConfigReader config;  // text_config, or the whole of a configuration that has none
+  nn::Weights weights;
+};
+
 }  // namespace mlx_lm::models
 
-// The last line of a model file, in namespace mlx_lm::models. stem: the file's name without .cpp.
-#define MLX_LM_ARCHITECTURE(stem, Model, ...)                        \
+// The last line of a model file, in namespace mlx_lm::models. stem: the file's name without .cpp, and _ for -.
+#define MLX_LM_ARCHITECTURE(stem, Model, ...) MLX_LM_ARCHITECTURE_BY(stem, &make_model<Model>, __VA_ARGS__)
+// The same for a file that has no Model of its own. make: as in Architecture.
+#define MLX_LM_ARCHITECTURE_BY(stem, make, ...)                      \
   static constexpr std::string_view kTypes_##stem[] = {__VA_ARGS__}; \
   extern const Architecture arch_##stem;                             \
-  constinit const Architecture arch_##stem { kTypes_##stem, &make_model<Model> }
+  constinit const Architecture arch_##stem { kTypes_##stem, make }

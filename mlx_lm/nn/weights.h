@@ -123,9 +123,10 @@ class Weights {
   void rewrite(const std::vector<std::string>& from, std::vector<Part> parts) const;
   // Tensors named `from`, or below it, are named `to` from now on, and so are their quantization and adapters.
   void rename(std::string_view from, std::string_view to) const;
-  // A fused layer becomes several: rows of its outputs, in order. Does nothing if there is no such layer; quantized
-  // layers and adapters are split as well. Errors: WeightError if the rows do not add up.
-  void split(std::string_view fused, const std::vector<std::pair<std::string, int>>& parts) const;
+  // A fused layer becomes several: rows of its outputs, in order; or groups of rows, each of which has, in order, its
+  // rows of every part. Does nothing if there is no such layer; quantized layers and adapters are split as well.
+  // Errors: WeightError if the rows do not add up.
+  void split(std::string_view fused, const std::vector<std::pair<std::string, int>>& parts, int groups = 1) const;
   // Throws unless every tensor was taken or ignored.
   void expect_all_taken() const;
 

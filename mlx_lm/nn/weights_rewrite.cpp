@@ -29,10 +29,15 @@ class Sources {
   std::vector<mx::array> arrays_;
 };
 
-mx::array slice_axis(const mx::array& array, int axis, int begin, int end) {
-  auto start = mx::Shape(array.ndim(), 0), stop = array.shape();
-  start[axis] = begin, stop[axis] = end;
-  return mx::slice(array, start, stop);
+// From each of the groups along the axis, those from begin to end.
+mx::array slice_groups(const mx::array& array, int axis, int groups, int begin, int end) {
+  auto grouped = array.shape(), joined = grouped;
+  grouped[axis] /= groups;
+  grouped.insert(grouped.begin() + axis, groups);
+  auto start = mx::Shape(grouped.size(), 0), stop = grouped;
+  start[axis + 1] = begin, stop[axis + 1] = end;
+  joined[axis] = groups * (end - begin);
+  return mx::reshape(mx::slice(mx::reshape(array, grouped), start, stop), joined);
 }
 
 // Which axis of a layer's tensor counts its outputs; -1: all parts share it.
@@ -83,7 +88,7 @@ void Weights::rename(std::string_view from, std::string_view to) const {
   move(store_->quantization.overrides);
 }
 
-void Weights::split(std::string_view fused, const std::vector<std::pair<std::string, int>>& parts) const {
+void Weights::split(std::string_view fused, const std::vector<std::pair<std::string, int>>& parts, int groups) const {
   const auto scope = *this / fused;
   int64_t total = 0;
   for (const auto& [name, rows] : parts) total += rows;
@@ -103,19 +108,20 @@ void Weights::split(std::string_view fused, const std::vector<std::pair<std::str
     const StoredTensor like{tensor.shape, tensor.dtype, {}, {}, tensor.adapter};
     const auto sources = std::make_shared<Sources>(std::vector{std::move(tensor)});
     int begin = 0;
-    for (const auto& [part, rows] : parts) {
+    for (const auto& [part, all_rows] : parts) {
+      const int rows = all_rows / groups, group = int(total / groups);
       auto piece = like;
-      if (axis >= 0) piece.shape[axis] = rows;
+      if (axis >= 0) piece.shape[axis] = all_rows;
       piece.read = [=, end = begin + rows] {
         const auto& whole = sources->read()[0];
-        return axis < 0 ? whole : slice_axis(whole, axis, begin, end);
+        return axis < 0 ? whole : slice_groups(whole, axis, groups, begin, end);
       };
       if (rows_of) {
-        piece.rows = [rows_of, begin, rows = rows] {
+        piece.rows = [=, all_rows = all_rows] {
           auto source = rows_of();
-          source.rows = rows;
-          source.read = [read = std::move(source.read), begin](int row, auto... to) {
-            return read(begin + row, to...);
+          source.rows = all_rows;
+          source.read = [=, read = std::move(source.read)](int row, auto... to) {
+            return read(row / rows * group + begin + row % rows, to...);
           };
           return source;
         };

@@ -96,17 +96,23 @@ TEST(LanguageModel, survives_any_wrong_field) {
   for (const auto& entry : std::filesystem::directory_iterator(golden_cases())) {
     GoldenCase original(entry.path().filename());
     if (!original.expected.at("quantized").empty() || !done.insert(original.config.at("model_type")).second) continue;
+    std::vector<nlohmann::json::json_pointer> fields;
     for (const auto& [key, value] : original.config.items()) {
       if (key == "model_type") continue;
+      fields.emplace_back("/" + key);
+      if (key != "text_config") continue;
+      for (const auto& [inner, unused] : value.items()) fields.emplace_back("/text_config/" + inner);
+    }
+    for (const auto& field : fields) {
       for (const auto& wrong : values) {
         auto damaged = original;
-        damaged.config[key] = wrong;
+        damaged.config[field] = wrong;
         try {
           damaged.make();
         } catch (const Error& error) {
           EXPECT_TRUE(std::string_view(error.what()).starts_with("[")) << error.what();
         } catch (const std::exception& error) {
-          ADD_FAILURE() << key << ": " << wrong << ": " << error.what();
+          ADD_FAILURE() << original.config.at("model_type") << ": " << field << ": " << wrong << ": " << error.what();
         }
       }
     }
