@@ -1,5 +1,5 @@
 // LFM 2: gated short convolutions, and grouped-query attention in some layers; SwiGLU or experts; tied.
-// Source: mlx_lm/models/lfm2.py, lfm2_moe.py and lfm2-vl.py of mlx-lm 0.32. Keys follow Hugging Face's configurations.
+// Source: mlx_lm/models/lfm2.py and lfm2_moe.py of mlx-lm 0.32. Keys follow Hugging Face's configurations.
 // Shapes: B batch, L new tokens, E hidden, H heads, K kv heads, D head dim, V vocabulary.
 
 #include <algorithm>
@@ -222,14 +222,13 @@ class Lfm2Model {
   std::vector<Layer> layers_;
 };
 
-// lfm2-vl is a picture model around one: its text part stands below "language_model".
-bool has_pictures(const ConfigReader& c) { return c.get<std::string>("model_type") == "lfm2-vl"; }
-
 class Model final : public LanguageModel {
  public:
   Model(const ConfigReader& reader, const nn::Weights& w)
-      : Model(has_pictures(reader) ? reader.sub("text_config") : reader, w,
-              has_pictures(reader) ? w / "language_model" : w) {}
+      : LanguageModel(w),
+        config_(reader),
+        model_(config_, w / "model"),
+        lm_head_(w, /* tied */ true, config_.hidden_size, config_.vocab_size) {}
 
   // tokens (B, L) -> logits (B, L, V)
   mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const override {
@@ -249,14 +248,6 @@ class Model final : public LanguageModel {
   }
 
  private:
-  Model(const ConfigReader& text, const nn::Weights& all, const nn::Weights& w)
-      : LanguageModel(all),
-        config_(text),
-        model_(config_, w / "model"),
-        lm_head_(w, /* tied */ true, config_.hidden_size, config_.vocab_size) {
-    for (const char* part : {"vision_tower", "multi_modal_projector"}) (all / part).ignore("");
-  }
-
   Config config_;
   Lfm2Model model_;
   nn::LMHead lm_head_;
@@ -264,6 +255,6 @@ class Model final : public LanguageModel {
 
 }  // namespace
 
-MLX_LM_ARCHITECTURE(lfm2, Model, "lfm2", "lfm2_moe", "lfm2-vl");
+MLX_LM_ARCHITECTURE(lfm2, Model, "lfm2", "lfm2_moe");
 
 }  // namespace mlx_lm::models
