@@ -33,7 +33,12 @@ struct Config : nn::DecoderConfig {
     nn::check(routing, experts.experts, c.where());
     if (c.get<bool>("moe_router_enable_shared_expert", true)) {
       const int64_t size = c.get_size_or("moe_shared_expert_intermediate_size", experts.intermediate_size);
-      shared_size = int(std::min<int64_t>(size * c.get_size("num_shared_experts", 0, 4096), ConfigReader::kMaxSize));
+      const int64_t all = size * c.get_size("num_shared_experts", 0, 4096);
+      if (all > ConfigReader::kMaxSize) {
+        fail<ConfigError>("[config] {}: num_shared_experts: expected at most {} hidden rows, found {}", c.where(),
+                          ConfigReader::kMaxSize, all);
+      }
+      shared_size = int(all);
     }
     read_partial_rotary(c, "partial_rotary_factor", 1.f);
     rope.dims = c.get_size_or("rotary_dim", rope.dims, 2, head_dim);

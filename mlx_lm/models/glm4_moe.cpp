@@ -30,8 +30,9 @@ nn::GroupedAttention attention(const Config& c, const nn::Weights& w) {
 
 struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
   TransformerBlock(const Config& c, const nn::Weights& w, int layer)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"),
-                                                                  nn::deepseek_feed_forward(w / "mlp", c.experts, layer)) {}
+      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
+            w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"),
+            nn::deepseek_feed_forward(w / "mlp", c.experts, layer)) {}
 };
 
 class Model final : public DecoderModel<Config, TransformerBlock> {

@@ -1,8 +1,6 @@
 // MiniMax M2: experts chosen by corrected sigmoids, norms over all heads together, heads of which a part rotates.
 // Source: mlx_lm/models/minimax.py of mlx-lm 0.32. Keys follow MiniMax's own MiniMaxM2Config.
 
-#include "mlx_lm/base/error.h"
-
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/nn/decoder_config.h"
 #include "mlx_lm/nn/grouped_attention.h"
@@ -38,15 +36,15 @@ nn::GroupedAttention attention(const Config& c, const nn::Weights& w) {
 nn::FeedForward experts(const Config& c, const nn::Weights& w) {
   nn::rename_experts(w, c.experts.experts, {{"w1", "gate_proj"}, {"w3", "up_proj"}, {"w2", "down_proj"}});
   auto correction = w.take_array("e_score_correction_bias", {c.experts.experts});
-  return nn::MoE(nn::Router(w / "gate", c.hidden_size, c.experts.experts, c.routing, /* bias */ false,
-                            std::move(correction)),
-                 nn::SwitchGLU(w / "switch_mlp", c.experts));
+  return nn::MoE(
+      nn::Router(w / "gate", c.hidden_size, c.experts.experts, c.routing, /* bias */ false, std::move(correction)),
+      nn::SwitchGLU(w / "switch_mlp", c.experts));
 }
 
 struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
   TransformerBlock(const Config& c, const nn::Weights& w, int)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"),
-                                                                  experts(c, w / "block_sparse_moe")) {}
+      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
+            w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"), experts(c, w / "block_sparse_moe")) {}
 };
 
 using Model = DecoderModel<Config, TransformerBlock>;

@@ -33,8 +33,9 @@ nn::FeedForward experts(const Config& c, const nn::Weights& w) {
 
 struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
   TransformerBlock(const Config& c, const nn::Weights& w, int)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(w, c.hidden_size, c.rms_norm_eps, nn::GroupedAttention(w / "self_attn", nn::GroupedAttention::Options(c)),
-                                                                  experts(c, w / "block_sparse_moe")) {}
+      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
+            w, c.hidden_size, c.rms_norm_eps, nn::GroupedAttention(w / "self_attn", nn::GroupedAttention::Options(c)),
+            experts(c, w / "block_sparse_moe")) {}
 };
 
 using Model = DecoderModel<Config, TransformerBlock>;

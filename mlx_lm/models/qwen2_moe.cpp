@@ -42,8 +42,8 @@ nn::FeedForward experts(const Config& c, const nn::Weights& w) {
 
 struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
   TransformerBlock(const Config& c, const nn::Weights& w, int)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"),
-                                                                  experts(c, w / "mlp")) {}
+      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
+            w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"), experts(c, w / "mlp")) {}
 };
 
 using Model = DecoderModel<Config, TransformerBlock>;
