@@ -21,10 +21,9 @@ MLP::MLP(const Weights& w, int hidden_size, int intermediate_size, bool bias)
 
 mx::array MLP::operator()(const mx::array& x) const { return down_proj_(swiglu(gate_proj_(x), up_proj_(x))); }
 
-GeluMLP::GeluMLP(const Weights& up, const Weights& down, int hidden_size, int intermediate_size, ops::Gelu kind)
-    : up_(up, hidden_size, intermediate_size, /* bias */ true),
-      down_(down, intermediate_size, hidden_size, /* bias */ true),
-      kind_(kind) {}
+GeluMLP::GeluMLP(const Weights& up, const Weights& down, int hidden_size, int intermediate_size, ops::Gelu kind,
+                 bool bias)
+    : up_(up, hidden_size, intermediate_size, bias), down_(down, intermediate_size, hidden_size, bias), kind_(kind) {}
 
 mx::array positions_of(const ops::Runs& runs, int limit) {
   std::vector<int> positions;

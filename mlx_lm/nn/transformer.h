@@ -22,10 +22,11 @@ class MLP {
   Linear gate_proj_, up_proj_, down_proj_;
 };
 
-// down(gelu(up(x))), both with biases, under the names that a checkpoint has for them.
+// down(gelu(up(x))), under the names that a checkpoint has for them.
 class GeluMLP {
  public:
-  GeluMLP(const Weights& up, const Weights& down, int hidden_size, int intermediate_size, ops::Gelu kind);
+  GeluMLP(const Weights& up, const Weights& down, int hidden_size, int intermediate_size, ops::Gelu kind,
+          bool bias = true);
   // (B, L, E) -> (B, L, E)
   mx::array operator()(const mx::array& x) const { return down_(ops::gelu(up_(x), kind_)); }
 

@@ -88,6 +88,35 @@ TEST(LanguageModel, knows_the_checkpoints_type) {
   EXPECT_EQ(GoldenCase("llama_bf16").make()->dtype(), mx::bfloat16);
 }
 
+TEST(TextPart, brings_names_into_form_whatever_they_are) {
+  const auto named = [](const std::vector<std::string>& names) {
+    std::map<std::string, nn::StoredTensor> tensors;
+    for (const auto& name : names)
+      tensors.emplace(name, nn::StoredTensor{{1}, mx::float32, [] { return mx::array({1.f}); }});
+    const nn::Weights w(std::move(tensors), {}, "folder");
+    TextPart part(ConfigReader({{"text_config", {{"a", 1}}}}, "config.json"), w);
+    part.weights.take_vector("model.norm.weight", 1);
+    part.weights.take_vector("lm_head.weight", 1);
+    w.expect_all_taken();
+  };
+  named({"language_model.model.norm.weight", "language_model.lm_head.weight", "vision_tower.a", "audio_tower.b"});
+  named({"model.language_model.norm.weight", "lm_head.weight", "model.visual.a", "model.multi_modal_projector.b"});
+  named({"model.norm.weight", "lm_head.weight", "visual.a"});
+  EXPECT_THROW(named({"model.norm.weight", "lm_head.weight", "other.a"}), WeightError);
+  EXPECT_THROW(named({"model.norm.weight", "lm_head.weight", "language_model.lm_head.weight"}), WeightError);
+}
+
+TEST(TextPart, its_configuration_is_the_inner_one) {
+  const nn::Weights w({}, {}, "folder");
+  TextPart part(ConfigReader({{"text_config", {{"a", 1}, {"b", 2}}}, {"c", 3}}, "config.json"), w);
+  part.set_default("a", 5);
+  part.set_default("d", 4);
+  part.set("b", 6);
+  EXPECT_EQ(part.config.json(), nlohmann::json({{"a", 1}, {"b", 6}, {"d", 4}}));
+  EXPECT_EQ(TextPart(ConfigReader({{"c", 3}}, "config.json"), w).config.get<int>("c"), 3) << "all of it";
+  EXPECT_THROW(TextPart(ConfigReader({{"text_config", 1}}, "config.json"), w), ConfigError);
+}
+
 // Each architecture, with its configuration damaged one field at a time, gives an Error or a model, and nothing else.
 TEST(LanguageModel, survives_any_wrong_field) {
   const nlohmann::json values = {

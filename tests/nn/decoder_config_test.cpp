@@ -147,5 +147,52 @@ TEST(DecoderConfig, refuses_other_hostile_fields) {
   }
 }
 
+TEST(DecoderConfig, layer_types_give_windows) {
+  auto config = good();
+  auto c = read(config);
+  c.read_layer_types(ConfigReader(config, "config.json"));
+  EXPECT_EQ(c.window(1), 0);
+  config["layer_types"] = {"sliding_attention", "full_attention"};
+  config["sliding_window"] = 8;
+  c.read_layer_types(ConfigReader(config, "config.json"));
+  EXPECT_EQ(c.window(0), 8);
+  EXPECT_EQ(c.window(1), 0);
+  config["layer_types"] = {"full_attention"};
+  EXPECT_THROW(c.read_layer_types(ConfigReader(config, "config.json")), ConfigError);
+}
+
+TEST(DecoderConfig, a_part_of_each_head_rotates) {
+  auto config = good();
+  auto c = read(config);
+  c.read_partial_rotary(ConfigReader(config, "config.json"), "part", 0.5f);
+  EXPECT_EQ(c.rope.dims, 8);
+  config["part"] = 0.25;
+  c.read_partial_rotary(ConfigReader(config, "config.json"), "part");
+  EXPECT_EQ(c.rope.dims, 4);
+  for (double part : {0.0, -1.0, 1.5, 1e300}) {
+    config["part"] = part;
+    EXPECT_THROW(c.read_partial_rotary(ConfigReader(config, "config.json"), "part"), ConfigError) << part;
+  }
+}
+
+TEST(DecoderConfig, norms_may_go_by_another_name) {
+  auto config = good();
+  config.erase("rms_norm_eps");
+  EXPECT_EQ(read(config, {.norm_eps = "layer_norm_eps", .norm_eps_value = 1e-3f}).rms_norm_eps, 1e-3f);
+  config["layer_norm_eps"] = 1e-4;
+  EXPECT_EQ(read(config, {.norm_eps = "layer_norm_eps"}).rms_norm_eps, 1e-4f);
+}
+
+// A stream that is smaller by the factor looks the same to a norm with the eps that goes with it.
+TEST(DecoderConfig, residuals_are_scaled_by_the_stream) {
+  const ConfigReader reader(good(), "config.json");
+  auto c = read(good());
+  c.embedding_multiplier = 3;
+  c.scale_residuals(reader, "residual_multiplier", 0.5f);
+  EXPECT_EQ(c.embedding_multiplier, 6);
+  EXPECT_FLOAT_EQ(c.rms_norm_eps, 4e-5f);
+  EXPECT_THROW(c.scale_residuals(reader, "residual_multiplier", 0), ConfigError);
+}
+
 }  // namespace
 }  // namespace mlx_lm::nn

@@ -1,5 +1,7 @@
 #include "mlx_lm/nn/transformer.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "mlx_lm/base/error.h"
@@ -43,6 +45,59 @@ TEST_P(Transformer, transformer_block) {
   cache::GrowingKVCache cache(mx::float32);
   const auto h = x + norm(x, w1, 1e-5f) * mx::array(0.5f);
   EXPECT_LT(difference(block(x, cache), h + norm(h, w2, 1e-5f) * mx::array(2.f)), 1e-5);
+}
+
+TEST_P(Transformer, mlp_of_a_fused_layer) {
+  const auto fused = random({24, 8}), down = random({8, 12}, mx::float32, 2), x = random({1, 4, 8}, mx::float32, 6);
+  const auto halves = mx::split(times(x, fused), 2, -1);
+  const auto w = store({{"gate_up_proj.weight", fused}, {"down_proj.weight", down}});
+  EXPECT_LT(difference(MLP(w, 8, 12)(x), times(silu(halves[0]) * halves[1], down)), 1e-4);
+  w.expect_all_taken();
+}
+
+TEST_P(Transformer, gelu_mlp) {
+  const Arrays a{{"a.weight", random({12, 8})},
+                 {"a.bias", random({12}, mx::float32, 1)},
+                 {"b.weight", random({8, 12}, mx::float32, 2)},
+                 {"b.bias", random({8}, mx::float32, 3)}};
+  const auto w = store(a);
+  const auto x = random({1, 4, 8}, mx::float32, 6), up = times(x, a.at("a.weight")) + a.at("a.bias");
+  const auto gelu = up * (mx::array(1.f) + mx::erf(up * mx::array(std::sqrt(0.5f)))) * mx::array(0.5f);
+  const GeluMLP mlp(w / "a", w / "b", 8, 12, ops::Gelu::erf);
+  EXPECT_LT(difference(mlp(x), times(gelu, a.at("b.weight")) + a.at("b.bias")), 1e-4);
+}
+
+struct Half {
+  mx::array operator()(const mx::array& x, cache::KVCache&) const { return x * mx::array(0.5f); }
+};
+struct Twice {
+  mx::array operator()(const mx::array& x) const { return x * mx::array(2.f); }
+};
+
+TEST_P(Transformer, parallel_block) {
+  const auto w = random({8}), x = random({1, 3, 8}, mx::float32, 2), normed = norm(x, w, 1e-5f);
+  const ParallelBlock<Half, Twice, RMSNorm> block(RMSNorm(store({{"weight", w}}), 8, 1e-5f), Half{}, Twice{});
+  cache::GrowingKVCache cache(mx::float32);
+  EXPECT_LT(difference(block(x, cache), x + normed * mx::array(2.5f)), 1e-5);
+}
+
+TEST_P(Transformer, sandwich_block) {
+  const auto w = random({8}), x = random({1, 3, 8}, mx::float32, 2);
+  const RMSNorm all(store({{"weight", w}}), 8, 1e-5f);
+  cache::GrowingKVCache cache(mx::float32);
+  const SandwichBlock<Half, Twice> before({all, {}, all, {}}, Half{}, Twice{});
+  const auto h = x + norm(x, w, 1e-5f) * mx::array(0.5f);
+  EXPECT_LT(difference(before(x, cache), h + norm(h, w, 1e-5f) * mx::array(2.f)), 1e-5);
+  const SandwichBlock<Half, Twice> after({{}, all, {}, all}, Half{}, Twice{});
+  const auto g = x + norm(x * mx::array(0.5f), w, 1e-5f);
+  EXPECT_LT(difference(after(x, cache), g + norm(g * mx::array(2.f), w, 1e-5f)), 1e-5);
+}
+
+TEST(Positions, positions_of_a_step) {
+  const auto positions = positions_of({{2, 5}, {1, 0}}, 7);
+  EXPECT_EQ(positions.shape(), (mx::Shape{1, 3}));
+  EXPECT_TRUE(mx::array_equal(positions, mx::array({5, 6, 0}, {1, 3})).item<bool>());
+  EXPECT_THROW(positions_of({{1, 0}, {2, 6}}, 7), RequestError);
 }
 
 TEST_P(Transformer, output_layer_tied_or_not) {

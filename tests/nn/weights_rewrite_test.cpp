@@ -91,6 +91,26 @@ TEST(WeightsRewrite, splits_fused_layers) {
   }
 }
 
+// Two groups, each of which has two rows of q, then one of k.
+TEST(WeightsRewrite, splits_fused_layers_by_groups) {
+  const auto weight = random({6, 64}), bias = random({6}), x = random({1, 3, 64}, mx::float32, 5);
+  const auto whole = mx::matmul(x, mx::transpose(weight)) + bias;
+  const auto wanted = mx::take(whole, mx::array({0, 1, 3, 4, 2, 5}), 2);
+  for (bool quantized : {false, true}) {
+    Arrays arrays{{"qk.bias", bias}};
+    if (quantized) {
+      add_quantized(arrays, "qk", weight, {32, 8, "affine"});
+    } else {
+      arrays.insert_or_assign("qk.weight", weight);
+    }
+    const auto w = store(arrays, {.common = ops::Quantization{32, 8, "affine"}, .overrides = {}});
+    w.split("qk", {{"q", 4}, {"k", 2}}, /* groups */ 2);
+    const Linear q(w / "q", 64, 4, true), k(w / "k", 64, 2, true);
+    EXPECT_LT(difference(mx::concatenate({q(x), k(x)}, 2), wanted), quantized ? 0.1 : 1e-4);
+    w.expect_all_taken();
+  }
+}
+
 TEST(WeightsRewrite, splits_the_adapter_of_a_fused_layer) {
   auto tensors = stored({{"qkv.weight", random({12, 64})}});
   for (const auto& [name, x] : {std::pair("qkv.lora_a", random({64, 2}, mx::float32, 1)),
