@@ -157,22 +157,29 @@ class Attention {
 
     const size_t dim = a_.head_dim;
     thread_local std::vector<float> memory;
-    const size_t groups = affine() ? dim / a_.affine_keys->group_size : 0, numbers = affine() ? kKeys * dim : 0;
-    const size_t size = rows * (dim + kKeys + groups) + 2 * kBlock * dim + padded_ * kKeys + numbers;
+    const size_t tail = a_.tail_dim, panel = std::max(dim, tail);
+    const size_t groups = affine() ? dim / a_.affine_keys->group_size : 0, numbers = affine() ? kKeys * panel : 0;
+    const size_t more_scores = latent() && rows <= kFewRows ? rows * kKeys : 0;
+    const size_t size =
+        rows * (dim + tail + kKeys + groups) + more_scores + 2 * kBlock * panel + padded_ * kKeys + numbers;
     if (memory.size() < size) memory.resize(size);
     thread_local AffineBlock block;
     Work work{block};
     float* next = memory.data();
     const auto take = [&](size_t n) { return std::exchange(next, next + n); };
     work.q = take(rows * dim);
+    work.q_tail = take(rows * tail);
     work.scores = take(rows * kKeys);
-    work.panels = take(2 * kBlock * dim);
+    work.more_scores = take(more_scores);
+    work.panels = take(2 * kBlock * panel);
     work.values = take(padded_ * kKeys);
     work.q_sums = take(rows * groups);
     work.keys = take(numbers);
     for (int r = 0; r < rows; ++r) {
       const float* from = a_.q + row_of(b, r) * dim;
       for (size_t d = 0; d < dim; ++d) work.q[r * dim + d] = from[d] * a_.scale;
+      const float* more = latent() ? a_.q_tail + row_of(b, r) * tail : nullptr;
+      for (size_t d = 0; d < tail; ++d) work.q_tail[r * tail + d] = more[d] * a_.scale;
     }
     if (affine()) group_sums(work.q, rows, dim, a_.affine_keys->group_size, work.q_sums);
     const size_t head = (static_cast<size_t>(b.batch) * a_.kv_heads + b.kv_head) * a_.capacity;
@@ -192,39 +199,60 @@ class Attention {
 
   struct Work {
     AffineBlock& affine;
-    float* q = nullptr;       // (rows, D), scaled
-    float* scores = nullptr;  // (rows, kKeys)
-    float* panels = nullptr;  // two of (D, 8)
-    float* values = nullptr;  // (kKeys, padded)
+    float* q = nullptr;            // (rows, D), scaled
+    float* q_tail = nullptr;       // (rows, tail_dim), the same
+    float* scores = nullptr;       // (rows, kKeys)
+    float* more_scores = nullptr;  // the same, of tails
+    float* panels = nullptr;       // two of (D, 8)
+    float* values = nullptr;       // (kKeys, padded)
     // Of affine keys and values.
     float* q_sums = nullptr;  // (rows, groups)
     float* keys = nullptr;    // (kKeys, D)
   };
 
   bool affine() const { return a_.affine_keys.has_value(); }
+  bool latent() const { return a_.q_tail != nullptr; }
+
+  // n rows of one of the buffers, from the given one on; affine ones as floats, in memory that the next ones take.
+  Rows rows_at(const void* numbers, const std::optional<AffineRows>& affine_rows, int dim, size_t row, int n,
+               const Work& work) const {
+    if (!affine()) return Rows{numbers, a_.type, static_cast<size_t>(dim)}.from(row, 0);
+    work.affine.load(t_, *affine_rows, dim, row, n);
+    work.affine.to_float(work.keys, dim);
+    return {work.keys, Type::f32, static_cast<size_t>(dim)};
+  }
 
   // Of n keys, the first of which is in that row of the buffer.
   void score(size_t row, int rows, int n, const Work& work) const {
-    const int dim = a_.head_dim;
-    Rows keys{a_.keys, a_.type, static_cast<size_t>(dim)};
-    if (affine()) {
+    const int dim = a_.head_dim, tail = a_.tail_dim;
+    const bool few = rows <= kFewRows;
+    if (affine() && few) {
       work.affine.load(t_, *a_.affine_keys, dim, row, n);
-      if (rows <= kFewRows) return work.affine.dots(work.q, work.q_sums, rows, work.scores);
-      work.affine.to_float(work.keys, dim);
-      keys = {work.keys, Type::f32, static_cast<size_t>(dim)};
+      work.affine.dots(work.q, work.q_sums, rows, work.scores);
     } else {
-      keys = keys.from(row, 0);
+      const Rows keys = rows_at(a_.keys, a_.affine_keys, dim, row, n, work);
+      if (few) t_.dots(keys, n, dim, work.q, dim, rows, work.scores, kKeys);
+      if (!few) score_by_panels(keys, n, dim, work.q, rows, work, /*add=*/false);
     }
-    if (rows <= kFewRows) return t_.dots(keys, n, dim, work.q, dim, rows, work.scores, kKeys);
+    if (!latent()) return;
+    const Rows tails = rows_at(a_.values, a_.affine_values, tail, row, n, work);
+    if (!few) return score_by_panels(tails, n, tail, work.q_tail, rows, work, /*add=*/true);
+    t_.dots(tails, n, tail, work.q_tail, tail, rows, work.more_scores, kKeys);
+    for (int r = 0; r < rows; ++r) {
+      for (int i = r * kKeys; i < r * kKeys + n; ++i) work.scores[i] += work.more_scores[i];
+    }
+  }
+
+  void score_by_panels(const Rows& keys, int n, int dim, const float* q, int rows, const Work& work, bool add) const {
     const int apart = kBlock * dim;
     for (int j = 0; j < n; j += 2 * kBlock) {
       const int count = std::min(2 * kBlock, n - j);
       t_.panel(keys.from(j, 0), std::min(kBlock, count), dim, work.panels);
       if (count > kBlock) {
         t_.panel(keys.from(j + kBlock, 0), count - kBlock, dim, work.panels + apart);
-        t_.panel_products(work.panels, apart, kBlock, dim, work.q, dim, rows, work.scores + j, kKeys, count, false);
+        t_.panel_products(work.panels, apart, kBlock, dim, q, dim, rows, work.scores + j, kKeys, count, add);
       } else {
-        t_.panel_product(work.panels, kBlock, dim, work.q, dim, rows, work.scores + j, kKeys, count, false);
+        t_.panel_product(work.panels, kBlock, dim, q, dim, rows, work.scores + j, kKeys, count, add);
       }
     }
   }
@@ -252,11 +280,11 @@ class Attention {
   void add_values(size_t row, int rows, int n, const Work& work, const State& s) const {
     const int dim = value_dim_;
     if (affine()) {
-      work.affine.load(t_, *a_.affine_values, dim, row, n);
+      work.affine.load(t_, latent() ? *a_.affine_keys : *a_.affine_values, dim, row, n);
       if (rows <= kFewRows) return work.affine.add_weighted(work.scores, rows, s.sums, padded_);
       work.affine.to_float(work.values, padded_);
     } else {
-      const Rows values = Rows{a_.values, a_.type, static_cast<size_t>(dim)}.from(row, 0);
+      const Rows values = Rows{latent() ? a_.keys : a_.values, a_.type, static_cast<size_t>(dim)}.from(row, 0);
       if (rows <= kFewRows) return t_.weighted_sums(values, n, dim, work.scores, kKeys, rows, s.sums, padded_);
       for (int j = 0; j < n; ++j) {
         float* to = work.values + j * padded_;

@@ -11,7 +11,7 @@ namespace mlx_lm::kernels {
 // n products, in any order: product t is of the matrix experts[t] and row t / per of x.
 // A product of an expert that does not exist is zeros.
 struct ExpertRows {
-  const int32_t* experts = nullptr;
+  const int32_t* experts = nullptr;  // numbers below 0, or of more than there are, are allowed
   int n = 0;
   int per = 1;  // the experts that each row of x goes to
 };

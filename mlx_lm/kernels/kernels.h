@@ -162,6 +162,10 @@ struct AttentionArgs {
   const float* sinks = nullptr;  // (H): a score for each head that takes part in the softmax and has no value; or null
   // What keys and values are instead, if there: both of the same bits, group size and type.
   std::optional<AffineRows> affine_keys, affine_values;
+  // Latent attention, if not null: a query is a row of q and one of q_tail (B, L, H, tail_dim), a key is a row of keys
+  // and one of what stands for values (B, K, C, tail_dim), and it is the rows of keys that are summed; value_dim is 0.
+  const float* q_tail = nullptr;
+  int tail_dim = 0;
 };
 // Softmax attention, grouped (query head h reads kv head h / (H / K)), in float32; a query that sees nothing gives 0.
 // Several texts are shared out over the threads together; the result of each is what it would be alone.

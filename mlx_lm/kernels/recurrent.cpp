@@ -85,7 +85,7 @@ void convolve(const ConvolutionArgs& args, const Sequence& text, const ChannelPi
 
 // Tokens of linear attention whose keys and queries are prepared at once, and rows of a state that then see them all
 // while they are in the first-level cache.
-constexpr int kTokens = 16, kRows = 16;
+constexpr int kTokens = 16, kRows = 4;
 
 struct Token {
   float *key, *decayed_key, *decayed_query;  // key_dim numbers each

@@ -1,5 +1,5 @@
-// LFM 2: gated short convolutions, and grouped-query attention in some layers; SwiGLU; tied.
-// Source: mlx_lm/models/lfm2.py and lfm2-vl.py of mlx-lm 0.32. Keys follow Hugging Face's Lfm2Config.
+// LFM 2: gated short convolutions, and grouped-query attention in some layers; SwiGLU or experts; tied.
+// Source: mlx_lm/models/lfm2.py and lfm2_moe.py of mlx-lm 0.32. Keys follow Hugging Face's configurations.
 // Shapes: B batch, L new tokens, E hidden, H heads, K kv heads, D head dim, V vocabulary.
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/nn/attention.h"
+#include "mlx_lm/nn/moe.h"
 #include "mlx_lm/nn/short_convolution.h"
 #include "mlx_lm/nn/transformer.h"
 
@@ -23,7 +24,8 @@ struct Config {
         num_key_value_heads(c.get_size_or("num_key_value_heads", num_attention_heads, 1, num_attention_heads)),
         head_dim(hidden_size / num_attention_heads),
         vocab_size(c.get_size("vocab_size")),
-        feed_forward(feed_forward_size(c)),
+        has_experts(c.has("model_type") && c.get<std::string>("model_type") == "lfm2_moe"),
+        feed_forward(has_experts ? c.get_size("intermediate_size") : feed_forward_size(c)),
         conv_taps(c.get_size("conv_L_cache", 2, 4096)),
         conv_bias(c.get<bool>("conv_bias")),
         norm_eps(c.get<float>("norm_eps")),
@@ -32,7 +34,8 @@ struct Config {
       fail<ConfigError>("[config] {}: num_key_value_heads: expected a divisor of {} heads, found {}", c.where(),
                         num_attention_heads, num_key_value_heads);
     }
-    if (c.get_size("block_dim") != hidden_size) {
+    if (has_experts) read_experts(c);
+    if (!has_experts && c.get_size("block_dim") != hidden_size) {
       fail<ConfigError>("[config] {}: block_dim: expected {}, as hidden_size is, found {}", c.where(), hidden_size,
                         c.get_size("block_dim"));
     }
@@ -58,6 +61,21 @@ struct Config {
     for (int i = 0; i < num_hidden_layers; ++i) attends[i] = types[i] == "full_attention";
   }
 
+  void read_experts(const ConfigReader& c) {
+    experts = {.hidden_size = hidden_size,
+               .intermediate_size = c.get_size("moe_intermediate_size"),
+               .experts = c.get_size("num_experts"),
+               .active = c.get_size("num_experts_per_tok")};
+    routing = {.scores = ops::Routing::Scores::sigmoid,
+               .k = experts.active,
+               .normalize = c.get<bool>("norm_topk_prob"),
+               .epsilon = 1e-6f,
+               .scale = c.get<float>("routed_scaling_factor", 1.f)};
+    nn::check(routing, experts.experts, c.where());
+    expert_bias = c.get<bool>("use_expert_bias");
+    dense_layers = c.get_size("num_dense_layers", 0);
+  }
+
   // Cut to two thirds, times a factor, and rounded up, where the configuration asks for it.
   static int feed_forward_size(const ConfigReader& c) {
     double size = c.has("block_ff_dim") ? c.get_size("block_ff_dim") : c.get_size("intermediate_size");
@@ -74,10 +92,15 @@ struct Config {
   }
 
   int hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, vocab_size;
+  bool has_experts;
   int feed_forward, conv_taps;
   bool conv_bias;
   float norm_eps;
   std::vector<bool> attends;  // of each layer
+  nn::ExpertShape experts{};
+  ops::Routing routing;
+  bool expert_bias = false;
+  int dense_layers = 0;  // the first ones, where there are experts
   nn::Rope::Options rope;
 };
 
@@ -137,15 +160,25 @@ class ShortConv {
   nn::Linear out_proj_;
 };
 
+nn::FeedForward feed_forward(const Config& c, const nn::Weights& w, int layer) {
+  for (const auto& [old, name] : {std::pair("w1", "gate_proj"), {"w3", "up_proj"}, {"w2", "down_proj"}}) {
+    w.rename(old, name);
+  }
+  if (!c.has_experts || layer < c.dense_layers) return nn::MLP(w, c.hidden_size, c.feed_forward);
+  nn::rename_experts(w, c.experts.experts, {{"w1", "gate_proj"}, {"w3", "up_proj"}, {"w2", "down_proj"}});
+  nn::rename_experts(w, c.experts.experts);
+  auto bias = c.expert_bias ? std::optional(w.take_vector("expert_bias", c.experts.experts)) : std::nullopt;
+  return nn::MoE(nn::Router(w / "gate", c.hidden_size, c.experts.experts, c.routing, /* bias */ false, std::move(bias)),
+                 nn::SwitchGLU(w / "switch_mlp", c.experts));
+}
+
 class Layer {
  public:
-  Layer(const Config& c, const nn::Weights& w, bool attends)
+  Layer(const Config& c, const nn::Weights& w, int layer)
       : operator_norm_(w / "operator_norm", c.hidden_size, c.norm_eps),
         ffn_norm_(w / "ffn_norm", c.hidden_size, c.norm_eps),
-        w1_(w / "feed_forward.w1", c.hidden_size, c.feed_forward),
-        w3_(w / "feed_forward.w3", c.hidden_size, c.feed_forward),
-        w2_(w / "feed_forward.w2", c.feed_forward, c.hidden_size) {
-    if (attends) {
+        feed_forward_(feed_forward(c, w / "feed_forward", layer)) {
+    if (c.attends[layer]) {
       self_attn_.emplace(c, w / "self_attn");
     } else {
       conv_.emplace(c, w / "conv");
@@ -156,15 +189,14 @@ class Layer {
   mx::array operator()(const mx::array& x, cache::Cache& cache) const {
     const auto norm = operator_norm_(x);
     const auto h = ops::residual_add(x, self_attn_ ? (*self_attn_)(norm, cache) : (*conv_)(norm, cache));
-    const auto in = ffn_norm_(h);
-    return ops::residual_add(h, w2_(nn::swiglu(w1_(in), w3_(in))));
+    return ops::residual_add(h, feed_forward_(ffn_norm_(h)));
   }
 
  private:
   nn::RMSNorm operator_norm_, ffn_norm_;
   std::optional<Attention> self_attn_;
   std::optional<ShortConv> conv_;
-  nn::Linear w1_, w3_, w2_;
+  nn::FeedForward feed_forward_;
 };
 
 class Lfm2Model {
@@ -172,7 +204,7 @@ class Lfm2Model {
   Lfm2Model(const Config& c, const nn::Weights& w)
       : embed_tokens_(w / "embed_tokens", c.vocab_size, c.hidden_size),
         embedding_norm_(w / "embedding_norm", c.hidden_size, c.norm_eps) {
-    for (int i = 0; i < c.num_hidden_layers; ++i) layers_.emplace_back(c, w / "layers" / i, c.attends[i]);
+    for (int i = 0; i < c.num_hidden_layers; ++i) layers_.emplace_back(c, w / "layers" / i, i);
   }
 
   // tokens (B, L) -> (B, L, E)
@@ -190,14 +222,13 @@ class Lfm2Model {
   std::vector<Layer> layers_;
 };
 
-// lfm2-vl is a picture model around one: its text part stands below "language_model".
-bool has_pictures(const ConfigReader& c) { return c.get<std::string>("model_type") == "lfm2-vl"; }
-
 class Model final : public LanguageModel {
  public:
   Model(const ConfigReader& reader, const nn::Weights& w)
-      : Model(has_pictures(reader) ? reader.sub("text_config") : reader, w,
-              has_pictures(reader) ? w / "language_model" : w) {}
+      : LanguageModel(w),
+        config_(reader),
+        model_(config_, w / "model"),
+        lm_head_(w, /* tied */ true, config_.hidden_size, config_.vocab_size) {}
 
   // tokens (B, L) -> logits (B, L, V)
   mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const override {
@@ -217,14 +248,6 @@ class Model final : public LanguageModel {
   }
 
  private:
-  Model(const ConfigReader& text, const nn::Weights& all, const nn::Weights& w)
-      : LanguageModel(all),
-        config_(text),
-        model_(config_, w / "model"),
-        lm_head_(w, /* tied */ true, config_.hidden_size, config_.vocab_size) {
-    for (const char* part : {"vision_tower", "multi_modal_projector"}) (all / part).ignore("");
-  }
-
   Config config_;
   Lfm2Model model_;
   nn::LMHead lm_head_;
@@ -232,6 +255,6 @@ class Model final : public LanguageModel {
 
 }  // namespace
 
-MLX_LM_ARCHITECTURE(lfm2, Model, "lfm2", "lfm2-vl");
+MLX_LM_ARCHITECTURE(lfm2, Model, "lfm2", "lfm2_moe");
 
 }  // namespace mlx_lm::models

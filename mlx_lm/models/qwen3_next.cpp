@@ -1,8 +1,9 @@
-// Qwen 3 Next and Qwen 3.5: gated delta nets, and gated attention in every few layers.
+// Qwen 3 Next and Qwen 3.5: gated delta nets, and gated attention in every few layers; experts or none.
 // Source: mlx_lm/models/qwen3_next.py, qwen3_5.py and qwen3_5_moe.py of mlx-lm 0.32. Keys follow Hugging Face's
 // configurations; of picture models only the text part is read.
 // Shapes: B batch, L new tokens, E hidden, H heads, K kv heads, D head dim, V vocabulary.
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -10,7 +11,8 @@
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/nn/attention.h"
 #include "mlx_lm/nn/decoder_config.h"
-#include "mlx_lm/nn/short_convolution.h"
+#include "mlx_lm/nn/fused_experts.h"
+#include "mlx_lm/nn/gated_delta_net.h"
 #include "mlx_lm/nn/transformer.h"
 
 namespace mlx_lm::models {
@@ -45,19 +47,7 @@ struct Config : nn::DecoderConfig {
         is_next(next),
         attention_bias(c.get<bool>("attention_bias", false)),
         interval(c.get_size_or("full_attention_interval", 4)),
-        value_heads(c.get_size("linear_num_value_heads", 1, 65536)),
-        key_heads(c.get_size("linear_num_key_heads", 1, value_heads)),
-        key_dim(c.get_size("linear_key_head_dim", 1, 4096)),
-        value_dim(c.get_size("linear_value_head_dim", 1, 4096)),
-        taps(c.get_size("linear_conv_kernel_dim", 2, 4096)) {
-    if (value_heads % key_heads != 0) {
-      fail<ConfigError>("[config] {}: linear_num_key_heads: expected a divisor of {} value heads, found {}", c.where(),
-                        value_heads, key_heads);
-    }
-    if (int64_t(value_heads) * (key_dim + value_dim) > ConfigReader::kMaxSize / 4) {
-      fail<ConfigError>("[config] {}: linear_num_value_heads: expected fewer heads of {} and {}, found {}", c.where(),
-                        key_dim, value_dim, value_heads);
-    }
+        delta_net(c, hidden_size, rms_norm_eps, /* grouped */ next) {
     const auto& rotary = next || !rope_scaling ? c : *rope_scaling;
     const float share =
         next ? rotary.get<float>("partial_rotary_factor") : rotary.get<float>("partial_rotary_factor", 0.25f);
@@ -66,13 +56,37 @@ struct Config : nn::DecoderConfig {
                         share);
     }
     rope.dims = int(double(head_dim) * share + 1e-3);
+    read_experts(c);
+  }
+
+  void read_experts(const ConfigReader& c) {
+    experts.experts = is_next ? c.get_size("num_experts", 0) : c.get_size_or("num_experts", 0, 0);
+    if (experts.experts == 0) return;
+    experts.hidden_size = hidden_size;
+    experts.intermediate_size = c.get_size("moe_intermediate_size", 1, ConfigReader::kMaxSize / 2);
+    experts.active = routing.k = c.get_size("num_experts_per_tok");
+    shared_size = c.get_size("shared_expert_intermediate_size");
+    routing.normalize = c.get<bool>("norm_topk_prob", !is_next);
+    nn::check(routing, experts.experts, c.where());
+    if (!is_next) return;
+    sparse_step = c.get_size("decoder_sparse_step");
+    dense_layers = c.get<std::vector<int>>("mlp_only_layers");
   }
 
   bool attends(int layer) const { return (layer + 1) % interval == 0; }
+  bool sparse(int layer) const {
+    return experts.experts > 0 && (layer + 1) % sparse_step == 0 &&
+           std::find(dense_layers.begin(), dense_layers.end(), layer) == dense_layers.end();
+  }
 
   bool is_next, attention_bias;
   int interval;  // every so many layers one attends
-  int value_heads, key_heads, key_dim, value_dim, taps;
+  nn::GatedDeltaNet::Options delta_net;
+  nn::ExpertShape experts{};
+  ops::Routing routing;
+  int shared_size = 0;  // of the expert that every token goes to
+  int sparse_step = 1;
+  std::vector<int> dense_layers;
   float norm_offset = 0;  // added to the weights of norms that are stored less 1
 };
 
@@ -108,114 +122,25 @@ class Attention {
   nn::Rope rope_;
 };
 
-// The columns of a delta net's projections.
-struct Projected {
-  std::vector<ops::Columns> qkv;
-  ops::Columns z, b, a;
-};
-
-// One product for q, k, v and z, one for b and a: each in groups by key head.
-class GroupedProjection {
- public:
-  GroupedProjection(const Config& c, const nn::Weights& w)
-      : heads_(c.key_heads),
-        key_dim_(c.key_dim),
-        shared_(c.value_heads / c.key_heads),
-        values_(shared_ * c.value_dim),
-        in_proj_qkvz_(w / "in_proj_qkvz", c.hidden_size, 2 * heads_ * (key_dim_ + values_)),
-        in_proj_ba_(w / "in_proj_ba", c.hidden_size, 2 * c.value_heads) {}
-
-  Projected operator()(const mx::array& x) const {
-    const auto [qkvz, ba] = project(x, in_proj_qkvz_, in_proj_ba_);
-    const int apart = 2 * (key_dim_ + values_);
-    const auto part = [&](int begin, int size) { return ops::Columns(qkvz, begin, heads_ * size, size, apart); };
-    const auto gate = [&](int begin) { return ops::Columns(ba, begin, heads_ * shared_, shared_, 2 * shared_); };
-    return {{part(0, key_dim_), part(key_dim_, key_dim_), part(2 * key_dim_, values_)},
-            part(2 * key_dim_ + values_, values_),
-            gate(0),
-            gate(shared_)};
-  }
-
- private:
-  int heads_, key_dim_, shared_, values_;  // shared: value heads of a key head, and all their numbers
-  nn::Linear in_proj_qkvz_, in_proj_ba_;
-};
-
-// A product for each.
-class SplitProjection {
- public:
-  SplitProjection(const Config& c, const nn::Weights& w)
-      : in_proj_qkv_(w / "in_proj_qkv", c.hidden_size, 2 * c.key_heads * c.key_dim + c.value_heads * c.value_dim),
-        in_proj_z_(w / "in_proj_z", c.hidden_size, c.value_heads * c.value_dim),
-        in_proj_b_(w / "in_proj_b", c.hidden_size, c.value_heads),
-        in_proj_a_(w / "in_proj_a", c.hidden_size, c.value_heads) {}
-
-  Projected operator()(const mx::array& x) const {
-    const auto [qkv, z, b, a] = project(x, in_proj_qkv_, in_proj_z_, in_proj_b_, in_proj_a_);
-    return {{qkv}, z, b, a};
-  }
-
- private:
-  nn::Linear in_proj_qkv_, in_proj_z_, in_proj_b_, in_proj_a_;
-};
-
-class GatedDeltaNet {
- public:
-  GatedDeltaNet(const Config& c, const nn::Weights& w)
-      : keys_(c.key_heads * c.key_dim),
-        values_(c.value_heads * c.value_dim),
-        eps_(c.rms_norm_eps),
-        conv1d_(w / "conv1d", 2 * keys_ + values_, c.taps, /* bias */ false, /* silu */ true),
-        decay_{nn::take_decay_rates(w, {c.value_heads}), w.take_vector("dt_bias", c.value_heads)},
-        rule_{.key_heads = c.key_heads,
-              .value_heads = c.value_heads,
-              .key_dim = c.key_dim,
-              .value_dim = c.value_dim,
-              .correct = true,
-              .normalize = 1e-6f},
-        norm_((w / "norm").take_vector("weight", c.value_dim)),
-        out_proj_(w / "out_proj", values_, c.hidden_size) {
-    if (c.is_next) {
-      grouped_.emplace(c, w);
-    } else {
-      split_.emplace(c, w);
-    }
-  }
-
-  // (B, L, E) -> (B, L, E)
-  mx::array operator()(const mx::array& x, cache::StateCache& cache) const {
-    const int length = x.shape(1);
-    const auto in = grouped_ ? (*grouped_)(x) : (*split_)(x);
-    const auto mixed = conv1d_(in.qkv, cache);
-    const auto [decay, write] = ops::decays(in.a, in.b, decay_);
-    const auto y = ops::linear_attention({mixed, 0, keys_}, {mixed, keys_, keys_}, {mixed, 2 * keys_, values_}, decay,
-                                         write, rule_, cache.runs(1, length));
-    cache.advance(length);
-    return out_proj_(ops::gated_rms_norm(y, in.z, norm_, eps_, rule_.value_dim, /* gate_first */ false));
-  }
-
- private:
-  int keys_, values_;
-  float eps_;
-  std::optional<GroupedProjection> grouped_;
-  std::optional<SplitProjection> split_;
-  nn::ShortConvolution conv1d_;
-  ops::Decay decay_;
-  ops::LinearAttention rule_;
-  mx::array norm_;
-  nn::Linear out_proj_;
-};
+nn::FeedForward feed_forward(const Config& c, const nn::Weights& w, int layer) {
+  if (!c.sparse(layer)) return nn::MLP(w, c.hidden_size, c.intermediate_size);
+  nn::rename_experts(w, c.experts.experts);
+  nn::split_experts(w, c.experts, "experts.gate_up_proj", "experts.down_proj");
+  return nn::MoE(nn::Router(w / "gate", c.hidden_size, c.experts.experts, c.routing),
+                 nn::SwitchGLU(w / "switch_mlp", c.experts), nn::MLP(w / "shared_expert", c.hidden_size, c.shared_size),
+                 nn::Linear(w / "shared_expert_gate", c.hidden_size, 1));
+}
 
 class DecoderLayer {
  public:
   DecoderLayer(const Config& c, const nn::Weights& w, int layer)
-      : mlp_(w / "mlp", c.hidden_size, c.intermediate_size),
+      : mlp_(feed_forward(c, w / "mlp", layer)),
         input_layernorm_(w / "input_layernorm", c.hidden_size, c.rms_norm_eps, c.norm_offset),
         post_attention_layernorm_(w / "post_attention_layernorm", c.hidden_size, c.rms_norm_eps, c.norm_offset) {
     if (c.attends(layer)) {
       self_attn_.emplace(c, w / "self_attn");
     } else {
-      linear_attn_.emplace(c, w / "linear_attn");
+      linear_attn_.emplace(w / "linear_attn", c.delta_net);
     }
   }
 
@@ -228,8 +153,8 @@ class DecoderLayer {
 
  private:
   std::optional<Attention> self_attn_;
-  std::optional<GatedDeltaNet> linear_attn_;
-  nn::MLP mlp_;
+  std::optional<nn::GatedDeltaNet> linear_attn_;
+  nn::FeedForward mlp_;
   nn::RMSNorm input_layernorm_, post_attention_layernorm_;
 };
 
@@ -306,6 +231,6 @@ class Model final : public LanguageModel {
 
 }  // namespace
 
-MLX_LM_ARCHITECTURE(qwen3_next, Model, "qwen3_next", "qwen3_5");
+MLX_LM_ARCHITECTURE(qwen3_next, Model, "qwen3_next", "qwen3_5", "qwen3_5_moe");
 
 }  // namespace mlx_lm::models

@@ -1,5 +1,7 @@
 #include "mlx_lm/nn/moe.h"
 
+#include <fmt/ranges.h>
+
 #include "mlx_lm/base/error.h"
 
 namespace mlx_lm::nn {
@@ -16,6 +18,27 @@ void rename_experts(const Weights& w, int experts, const ExpertNames& names, con
     // The number comes from a configuration: not a loop over experts that no file has.
     if (!any) break;
   }
+}
+
+void split_fused_experts(const Weights& w, const ExpertShape& s, const std::string& from, const std::string& to) {
+  const auto fused = from + ".gate_up_proj";
+  if (!w.has(fused)) return;
+  const mx::Shape expected{s.experts, s.hidden_size, 2 * s.intermediate_size};
+  if (w.shape_of(fused) != expected) {
+    fail<WeightError>("[weights] {}: expected shape ({}), found another", fused, fmt::join(expected, ", "));
+  }
+  const auto columns = [](int begin, int end) {
+    return [=](const std::vector<mx::array>& tensors) {
+      const auto& x = tensors[0];
+      return mx::swapaxes(mx::slice(x, {0, 0, begin}, {x.shape(0), x.shape(1), end}), -1, -2);
+    };
+  };
+  const int size = s.intermediate_size;
+  const mx::Shape half{s.experts, size, s.hidden_size};
+  w.rewrite({fused}, {{to + ".gate_proj.weight", half, columns(0, size)},
+                      {to + ".up_proj.weight", half, columns(size, 2 * size)}});
+  w.rewrite({from + ".down_proj"},
+            {{to + ".down_proj.weight", {s.experts, s.hidden_size, size}, columns(0, s.hidden_size)}});
 }
 
 SwitchLinear::SwitchLinear(const Weights& w, int experts, int in, int out, int active, bool bias)

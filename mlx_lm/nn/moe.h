@@ -29,6 +29,11 @@ void rename_experts(const Weights& w, int experts,
                                                 {"down_proj", "down_proj"}},
                     const std::string& from = "experts", const std::string& to = "switch_mlp");
 
+// The same for checkpoints that have all experts in two tensors, which multiply from the right: `from.gate_up_proj`
+// (experts, E, 2 F), gates first, and `from.down_proj` (experts, F, E).
+void split_fused_experts(const Weights& w, const ExpertShape& shape, const std::string& from = "experts",
+                         const std::string& to = "switch_mlp");
+
 // y = W_e x + b_e. Takes `weight` (experts, out, in), or one for each expert, `0.weight`, `1.weight` ..., and, if
 // asked, `bias` (experts, out).
 class SwitchLinear {

@@ -188,24 +188,26 @@ struct WriteRows {
   }
 };
 
-// Inputs: q; the sinks, if there are any; then the arrays of each segment's keys and values.
+// Inputs: q; q_tail and the sinks, if there are any; then the arrays of each segment's keys and values.
 struct Attention {
   static constexpr const char* kName = "Attention";
   std::vector<kernels::AttentionArgs> segments;
   std::vector<std::pair<Buffer, Buffer>> buffers;  // of each segment
-  bool has_sinks;
-  std::optional<RopeWork> rope;  // of q
+  bool has_tail, has_sinks;
+  std::optional<RopeWork> rope;  // of q, or of q_tail if there is one
 
   auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
     allocate(outputs[0]);
     auto work = *this;
-    const mx::array* array = &inputs[has_sinks ? 2 : 1];
+    const mx::array* array = &inputs[1];
+    const float* const tail = has_tail ? (array++)->data<float>() : nullptr;
+    const float* const sinks = has_sinks ? (array++)->data<float>() : nullptr;
     float* out = outputs[0].data<float>();
     size_t query = 0;
     for (size_t i = 0; i < segments.size(); ++i) {
       auto& s = work.segments[i];
       const auto& [keys, values] = buffers[i];
-      s.sinks = has_sinks ? inputs[1].data<float>() : nullptr;
+      s.sinks = sinks;
       const auto key_rows = keys.rows(array), value_rows = values.rows(array + keys.arrays());
       if (keys.format.quantized()) {
         s.affine_keys = key_rows;
@@ -214,15 +216,16 @@ struct Attention {
         s.keys = key_rows.codes;
         s.values = value_rows.codes;
       }
-      s.out = out + query * s.value_dim;
+      s.out = out + query * (has_tail ? s.head_dim : s.value_dim);
       array += keys.arrays() + values.arrays();
       query += size_t(s.queries) * s.heads;
     }
-    return [w = std::move(work), q = inputs[0].data<float>()]() mutable {
-      const RotatedRows rotated(q, w.rope);
+    return [w = std::move(work), q = inputs[0].data<float>(), tail]() mutable {
+      const RotatedRows rotated(tail ? tail : q, w.rope);
       size_t query = 0;
       for (auto& s : w.segments) {
-        s.q = rotated.get() + query * s.head_dim;
+        s.q = (tail ? q : rotated.get()) + query * s.head_dim;
+        if (tail) s.q_tail = rotated.get() + query * s.tail_dim;
         query += size_t(s.queries) * s.heads;
       }
       kernels::attention(w.segments);
@@ -294,10 +297,18 @@ mx::array attention(const mx::array& q, const KVView& seen, float scale, const A
   if (backend() == Backend::mlx) {
     return by_run(
         q, seen.size(), [&](size_t i) { return seen[i].tokens; },
-        [&](const mx::array& part, size_t i) { return mlx_attention(part, seen[i], scale, options); });
+        [&, at = 0](const mx::array& part, size_t i) mutable {
+          auto own = options;
+          if (options.q_tail && seen.size() > 1) own.q_tail = tokens_of(*options.q_tail, at, seen[i].tokens);
+          at += seen[i].tokens;
+          return mlx_attention(part, seen[i], scale, own);
+        });
   }
-  Attention work{.segments = {}, .buffers = {}, .has_sinks = options.sinks.has_value(), .rope = {}};
-  std::vector<mx::array> inputs{before_rope(q, work.rope)};
+  const auto& tail = options.q_tail;
+  Attention work{
+      .segments = {}, .buffers = {}, .has_tail = tail.has_value(), .has_sinks = options.sinks.has_value(), .rope = {}};
+  std::vector<mx::array> inputs{tail ? as_float32(unshaped(q)) : before_rope(q, work.rope)};
+  if (tail) inputs.push_back(before_rope(*tail, work.rope));
   if (options.sinks) inputs.push_back(as_float32(*options.sinks));
   work.segments.reserve(seen.size());
   for (const auto& [keys, values, tokens, span] : seen) {
@@ -312,15 +323,16 @@ mx::array attention(const mx::array& q, const KVView& seen, float scale, const A
                              .window = span.window,
                              .scale = scale,
                              .type = kernel_type(keys.dtype()),
-                             .value_dim = values.dim(),
-                             .softcap = options.softcap});
+                             .value_dim = tail ? 0 : values.dim(),
+                             .softcap = options.softcap,
+                             .tail_dim = tail ? values.dim() : 0});
     work.buffers.emplace_back(keys, values);
     for (const KVBuffer* buffer : {&keys, &values}) {
       for (auto& array : buffer->arrays()) inputs.push_back(std::move(array));
     }
   }
   auto shape = q.shape();
-  shape.back() = seen[0].values.dim();
+  shape.back() = (tail ? seen[0].keys : seen[0].values).dim();
   return cpu_step(std::move(shape), std::move(inputs), std::move(work));
 }
 

@@ -91,6 +91,9 @@ using KVView = std::vector<KVSegment>;
 struct AttentionOptions {
   float softcap = 0.f;             // scores become softcap * tanh(score / softcap); 0: they stay as they are
   std::optional<mx::array> sinks;  // (H): for each head a score that takes part in the softmax and has no value
+  // Latent attention (DeepSeek's MLA): a query is a row of q and one of q_tail (B, L, H, T), a key is a row of the
+  // keys' buffer and one of the values' (T numbers), and it is the rows of the keys' buffer that are summed: D' = D.
+  std::optional<mx::array> q_tail = std::nullopt;
 };
 
 // Softmax attention, grouped-query (H a multiple of K), scores multiplied by scale. Softmax in float32. A run's result

@@ -45,9 +45,23 @@ mx::array plain_attention(const mx::array& q, const KVBuffer& keys, const KVBuff
   return mx::reshape(times(weights, values, /* turned */ false), {batch, heads, queries, values.dim()});
 }
 
+// The rows of a buffer.
+mx::array numbers(const KVBuffer& rows, mx::Dtype dtype) {
+  if (!rows.format.quantized()) return mx::astype(rows.data, dtype);
+  const auto& f = rows.format;
+  return mx::astype(mx::dequantize(rows.data, *rows.scales, rows.biases, f.group_size, f.bits), dtype);
+}
+
 }  // namespace
 
 mx::array mlx_attention(const mx::array& q, const KVSegment& seen, float scale, const AttentionOptions& o) {
+  if (o.q_tail) {
+    const auto latents = numbers(seen.keys, q.dtype()), tails = numbers(seen.values, q.dtype());
+    auto plain = o;
+    plain.q_tail.reset();
+    return mlx_attention(mx::concatenate({q, *o.q_tail}, -1),
+                         {mx::concatenate({latents, tails}, -1), latents, seen.tokens, seen.span}, scale, plain);
+  }
   const Span& span = seen.span;
   const auto in_use = [&](const KVBuffer& buffer) {
     return buffer.with([&](const mx::array& array) {

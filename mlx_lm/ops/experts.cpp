@@ -187,4 +187,74 @@ mx::array gather_matmul(const mx::array& x, const ExpertMatrices& w, const mx::a
                   GatherMatmul{w.shared(), per});
 }
 
+namespace {
+
+// Input: x. per: as in kernels::ExpertRows.
+struct HeadMatmul {
+  static constexpr const char* kName = "HeadMatmul";
+  std::shared_ptr<const ExpertMatrices::Form> matrices;
+  int per;
+
+  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
+    allocate(outputs[0]);
+    return [w = matrices, per = per, n = int(outputs[0].size() / size_t(matrices->rows)), x = inputs[0].data<float>(),
+            out = outputs[0].data<float>()] {
+      thread_local std::vector<int32_t> heads;
+      for (int i = int(heads.size()); i < n; ++i) heads.push_back(0);
+      for (int i = 0; i < n; ++i) heads[i] = i % w->experts;
+      kernels::expert_matmul(w->stack(), x, {heads.data(), n, per}, out);
+    };
+  }
+};
+
+}  // namespace
+
+mx::array head_matmul(const mx::array& x, const ExpertMatrices& w) {
+  const auto& form = w.form();
+  auto shape = x.shape();
+  if (x.ndim() != 4 || shape[3] != form.cols || (shape[2] != form.experts && shape[2] != 1)) {
+    throw std::invalid_argument("[head_matmul] x: expected a row for each head, or one for all");
+  }
+  const int per = shape[2] == form.experts ? 1 : form.experts;
+  if (backend() == Backend::mlx) {
+    const auto heads_first = mx::swapaxes(x, 1, 2);
+    if (!form.scales) {
+      const auto y = mx::matmul(mx::astype(heads_first, form.weight->dtype()), mx::swapaxes(*form.weight, -1, -2));
+      return mx::swapaxes(mx::astype(y, x.dtype()), 1, 2);
+    }
+    const auto& q = form.quantization;
+    return mx::swapaxes(
+        mx::quantized_matmul(heads_first, *form.weight, *form.scales, form.biases, true, q.group_size, q.bits, q.mode),
+        1, 2);
+  }
+  shape[2] = form.experts;
+  shape[3] = form.rows;
+  return cpu_step(std::move(shape), {as_float32(unshaped(x))}, HeadMatmul{w.shared(), per});
+}
+
+mx::array dequantized(const ExpertMatrices& w) {
+  const auto& form = w.form();
+  if (form.weight) {
+    const auto& q = form.quantization;
+    auto numbers = form.scales ? mx::dequantize(*form.weight, *form.scales, form.biases, q.group_size, q.bits, q.mode)
+                               : *form.weight;
+    numbers = mx::astype(numbers, mx::float32);
+    numbers.eval();
+    return numbers;
+  }
+  mx::array out = mx::zeros({form.experts, form.rows, form.cols}, mx::float32);
+  out.eval();
+  std::vector<int32_t> rows(form.rows);
+  for (int r = 0; r < form.rows; ++r) rows[r] = r;
+  const size_t size = size_t(form.rows) * form.cols;
+  for (int e = 0; e < form.experts; ++e) {
+    float* to = out.data<float>() + e * size;
+    if (form.dense.empty())
+      form.packed[e]->take_rows(rows.data(), form.rows, to);
+    else
+      kernels::take_rows(form.dense[e], rows.data(), form.rows, to);
+  }
+  return out;
+}
+
 }  // namespace mlx_lm::ops

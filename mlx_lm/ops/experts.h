@@ -44,4 +44,11 @@ class ExpertMatrices {
 // std::invalid_argument for other shapes. Source: mlx-lm's models/switch_layers.py, whose sorting happens inside.
 mx::array gather_matmul(const mx::array& x, const ExpertMatrices& w, const mx::array& indices);
 
+// The same where every row goes through all of the matrices, one for each head. Shapes: x (B, L, H, cols), each head's
+// rows with its own matrix, or (B, L, 1, cols), for all of them -> (B, L, H, rows). Source: mlx-lm's models/mla.py.
+mx::array head_matmul(const mx::array& x, const ExpertMatrices& w);
+
+// The numbers of a stack. Shapes: (experts, rows, cols) float32. Eval: forces. Expensive: for loading alone.
+mx::array dequantized(const ExpertMatrices& w);
+
 }  // namespace mlx_lm::ops

@@ -49,6 +49,29 @@ TEST(StateCache, replaces_its_arrays_and_counts_tokens) {
   EXPECT_EQ(cache.draftable(), 1);
 }
 
+TEST(StateCache, takes_back_a_step_of_one_token) {
+  StateCache cache(2);
+  step(cache, {3, 4});
+  step(cache, {5});
+  EXPECT_EQ(cache.trimmable(), 1);
+  EXPECT_EQ(cache.trim(0), 0);
+  const auto copy = cache.copy();
+  for (Cache* each : {static_cast<Cache*>(&cache), copy.get()}) {
+    EXPECT_EQ(each->trim(2), 1);
+    EXPECT_EQ(each->offset(), 2);
+    EXPECT_EQ(held(*each), (std::vector<float>{2, 7}));
+    EXPECT_EQ(each->trimmable(), 0) << "one step, and no more";
+    EXPECT_EQ(each->trim(1), 0);
+  }
+  step(cache, {1});
+  EXPECT_EQ(held(cache), (std::vector<float>{3, 8}));
+  EXPECT_EQ(cache.trimmable(), 1);
+  StateCache fresh(2);
+  step(fresh, {9});
+  EXPECT_EQ(fresh.trim(1), 1);
+  EXPECT_TRUE(fresh.arrays().empty());
+}
+
 TEST(StateCache, copies_stay_what_they_were) {
   StateCache cache(2);
   step(cache, {1});

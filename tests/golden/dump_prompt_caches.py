@@ -3,7 +3,9 @@
 
 Needs: pip install mlx-lm mlx-cpu
 
-  dump_prompt_caches.py [OUT]      default: prompt_caches beside this script
+  dump_prompt_caches.py [OUT] [--recurrent]      default: prompt_caches beside this script
+
+--recurrent: recurrent.json and its files, of models whose layers carry states, instead of the others.
 
 The model is case llama_kv_bits of dump.py, in float32. expected.json: for each file "max_size" and "keep" of a rotating
 cache (or null), "bits" and "group_size" of a quantized one (or 0), "offset", and "steps", one after another from the
@@ -37,6 +39,38 @@ FILES = {
     "old_quantized_8": (None, (8, 64), [7, 1], 0),
 }
 
+RECURRENT = {"states_and_rows": "lfm2_basic", "states": "mamba_basic"}  # name: case of dump.py
+
+
+def go_on(model, tokens, caches):
+    made = []
+    for n in (1, 1, 3, 1):
+        step = tokens(n)
+        logits = model(mx.array([step]), cache=caches)[0, -1]
+        made.append({"tokens": step, "logits": dump.numbers(logits[:8])})
+    return made
+
+
+def write(path, expected):
+    lines = [f'"{name}": {json.dumps(value, separators=(",", ":"))}' for name, value in expected.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def dump_recurrent(out):
+    expected = {}
+    for name, case in RECURRENT.items():
+        config = dump.config_of(case)
+        model = dump.load(config, dump.make_weights(config)[1])
+        rng = random.Random(name)
+        tokens = lambda n: [rng.randrange(config["vocab_size"]) for _ in range(n)]
+        caches = model.make_cache()
+        for n in (7, 1):
+            model(mx.array([tokens(n)]), cache=caches)
+        save_prompt_cache(str(out / f"{name}.safetensors"), caches, METADATA)
+        caches = load_prompt_cache(str(out / f"{name}.safetensors"))
+        expected[name] = {"case": case, "offset": 8, "steps": go_on(model, tokens, caches)}
+    write(out / "recurrent.json", expected)
+
 
 def save_old(path, caches):
     states, metas, classes = [], [], []
@@ -53,9 +87,12 @@ def save_old(path, caches):
 
 
 def main():
-    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "prompt_caches"
+    arguments = [a for a in sys.argv[1:] if a != "--recurrent"]
+    out = pathlib.Path(arguments[0]) if arguments else pathlib.Path(__file__).parent / "prompt_caches"
     out.mkdir(exist_ok=True)
     KVCache.step = RotatingKVCache.step = QuantizedKVCache.step = 8  # small files
+    if len(arguments) + 1 < len(sys.argv):
+        return dump_recurrent(out)
     config = dump.config_of(CASE)
     model = dump.load(config, dump.make_weights(config)[1])
     rng = random.Random(CASE)
@@ -75,16 +112,11 @@ def main():
         else:
             save_prompt_cache(str(path), caches, METADATA)
             caches = load_prompt_cache(str(path))
-        offset, made = caches[0].offset, []
-        for n in (1, 1, 3, 1):
-            step = tokens(n)
-            logits = model(mx.array([step]), cache=caches)[0, -1]
-            made.append({"tokens": step, "logits": dump.numbers(logits[:8])})
+        offset, made = caches[0].offset, go_on(model, tokens, caches)
         bits, group_size = quantized or (0, 0)
         expected[name] = {"max_size": ring and ring[0], "keep": ring and ring[1], "bits": bits,
                           "group_size": group_size, "offset": offset, "steps": made}
-    lines = [f'"{name}": {json.dumps(value, separators=(",", ":"))}' for name, value in expected.items()]
-    (out / "expected.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write(out / "expected.json", expected)
     print(len(expected), "files,", sum(f.stat().st_size for f in out.iterdir()), "bytes")
 
 

@@ -43,14 +43,15 @@ class PromptCacheFile : public testing::Test {
   static void TearDownTestSuite() { delete model_; }
   void TearDown() override { ops::set_backend(ops::Backend::kernels); }
 
-  static mx::array step(cache::KVCaches& caches, const std::vector<int>& tokens) {
-    auto logits = (*model_)(mx::array(tokens.data(), {1, int(tokens.size())}, mx::int32), caches);
+  static mx::array step(cache::KVCaches& caches, const std::vector<int>& tokens,
+                        const models::LanguageModel& model = *model_) {
+    auto logits = model(mx::array(tokens.data(), {1, int(tokens.size())}, mx::int32), caches);
     return mx::slice(logits, {0, int(tokens.size()) - 1, 0}, {1, int(tokens.size()), logits.shape(2)});
   }
   // Goes on as mlx-lm did.
-  static void check_steps(cache::KVCaches& caches, const json& expected) {
+  static void check_steps(cache::KVCaches& caches, const json& expected, const models::LanguageModel& model = *model_) {
     for (const auto& wanted : expected["steps"]) {
-      auto logits = step(caches, wanted["tokens"]);
+      auto logits = step(caches, wanted["tokens"], model);
       logits.eval();
       for (int i = 0; i < 8; ++i) EXPECT_NEAR(logits.data<float>()[i], wanted["logits"][i].get<float>(), 2e-4) << i;
     }
@@ -109,6 +110,48 @@ TEST_F(PromptCacheFile, of_mlx_lm_is_gone_on_from_as_it_does) {
       EXPECT_EQ(bytes_of(path), before) << "the file itself is not written to";
     }
   }
+}
+
+TEST_F(PromptCacheFile, of_mlx_lm_with_states_is_gone_on_from_as_it_does) {
+  const auto golden = read_json(golden_files() / "recurrent.json");
+  ASSERT_EQ(golden.size(), 2u);
+  for (auto backend : {ops::Backend::kernels, ops::Backend::mlx}) {
+    ops::set_backend(backend);
+    for (const auto& [name, expected] : golden.items()) {
+      SCOPED_TRACE(name);
+      const auto model = GoldenCase(expected["case"]).make();
+      auto loaded = load_prompt_cache(golden_files() / (name + ".safetensors"));
+      check_prompt_cache(loaded.caches, *model, name);
+      // Where no layer has rows, mlx-lm's file does not say how many tokens there were.
+      for (const auto& cache : loaded.caches) {
+        EXPECT_EQ(cache->offset(), name == "states" ? 0 : expected["offset"].get<int>());
+        cache->assume_offset(expected["offset"]);
+      }
+      save_prompt_cache(file(), loaded.caches, loaded.metadata);
+      auto again = load_prompt_cache(file());
+      EXPECT_EQ(again.metadata, loaded.metadata);
+      for (const auto& cache : again.caches) EXPECT_EQ(cache->offset(), expected["offset"]);
+      check_steps(loaded.caches, expected, *model);
+      check_steps(again.caches, expected, *model);
+    }
+  }
+}
+
+TEST_F(PromptCacheFile, of_states_fits_its_model_alone) {
+  const auto mamba = GoldenCase("mamba_basic").make(), other = GoldenCase("mamba_untied_biases").make();
+  const auto loaded = load_prompt_cache(golden_files() / "states.safetensors");
+  check_prompt_cache(loaded.caches, *mamba, "file");
+  EXPECT_EQ(message_of([&] { check_prompt_cache(loaded.caches, *other, "file"); }),
+            "[prompt cache] file: layer 0: expected states of (1, 2, 100)(1, 100, 10), as this model has, found "
+            "(1, 3, 128)(1, 128, 16)");
+  const auto rows = load_prompt_cache(golden_files() / "states_and_rows.safetensors");
+  const auto turned = [&] {
+    auto caches = cache::copy(rows.caches);
+    std::swap(caches[0], caches[1]);
+    return caches;
+  }();
+  EXPECT_EQ(message_of([&] { check_prompt_cache(turned, *GoldenCase("lfm2_basic").make(), "file"); }),
+            "[prompt cache] file: layer 0: expected this model's kind of cache, found another");
 }
 
 TEST_F(PromptCacheFile, of_a_quantized_ring) {
@@ -265,9 +308,13 @@ TEST_F(PromptCacheFile, refuses_others_with_one_line) {
   refused(std::string(200, 'x'));
   EXPECT_EQ(edited([](json& h) { h.erase("__metadata__"); }),
             ": expected the classes of its caches, found none (is it a prompt-cache file?)");
+  EXPECT_EQ(edited([](json& h) { h["__metadata__"]["1.0"] = "ChunkedKVCache"; }),
+            ": layer 0: kind: expected KVCache, RotatingKVCache, QuantizedKVCache, QuantizedRotatingKVCache, "
+            "ArraysCache or CacheList, found 'ChunkedKVCache'");
   EXPECT_EQ(edited([](json& h) { h["__metadata__"]["1.0"] = "ArraysCache"; }),
-            ": layer 0: kind: expected KVCache, RotatingKVCache, QuantizedKVCache or QuantizedRotatingKVCache, found "
-            "'ArraysCache'");
+            ": layer 0: state: expected the arrays of one text and nothing else, found more");
+  EXPECT_EQ(edited([](json& h) { h["__metadata__"]["1.0"] = "CacheList"; }),
+            ": layer 0: state: expected the caches of a list, each with its kind, found none");
   EXPECT_EQ(edited([](json& h) { h["__metadata__"].erase("1.1"); }), ": expected arrays of 1 layers, found '1.0'");
   EXPECT_EQ(edited([](json& h) { h["__metadata__"]["1.2"] = "KVCache"; }),
             ": layer 2: keys: expected an array, found none");

@@ -1,0 +1,43 @@
+// OLMo 2: norms after both halves of a block, and over all queries and all keys.
+// Source: mlx_lm/models/olmo2.py of mlx-lm 0.32. Keys follow Hugging Face's Olmo2Config.
+
+#include "mlx_lm/models/architecture.h"
+#include "mlx_lm/nn/decoder_config.h"
+#include "mlx_lm/nn/grouped_attention.h"
+
+namespace mlx_lm::models {
+namespace {
+
+struct Config : nn::DecoderConfig {
+  explicit Config(const ConfigReader& c)
+      : DecoderConfig(c, {.rope_theta = 10000.f, .tie_word_embeddings = true}),
+        attention_bias(c.get<bool>("attention_bias", false)),
+        mlp_bias(c.get<bool>("mlp_bias", false)) {}
+
+  bool attention_bias, mlp_bias;
+};
+
+struct TransformerBlock : nn::SandwichBlock<nn::GroupedAttention> {
+  TransformerBlock(const Config& c, const nn::Weights& w, int)
+      : SandwichBlock({.before_attention = {},
+                       .after_attention = c.norm(w / "post_attention_layernorm"),
+                       .before_mlp = {},
+                       .after_mlp = c.norm(w / "post_feedforward_layernorm")},
+                      nn::GroupedAttention(w / "self_attn", options(c)),
+                      nn::MLP(w / "mlp", c.hidden_size, c.intermediate_size, c.mlp_bias)) {}
+
+  static nn::GroupedAttention::Options options(const Config& c) {
+    nn::GroupedAttention::Options o(c);
+    o.qkv_bias = o.out_bias = c.attention_bias;
+    o.qk_norm = nn::HeadNorm::Kind::full;
+    return o;
+  }
+};
+
+using Model = DecoderModel<Config, TransformerBlock>;
+
+}  // namespace
+
+MLX_LM_ARCHITECTURE(olmo2, Model, "olmo2");
+
+}  // namespace mlx_lm::models
