@@ -111,6 +111,20 @@ int ConfigReader::get_size_or(const std::string& key, int fallback, int low, int
   return has(key) ? get_size(key, low, high) : fallback;
 }
 
+float ConfigReader::get_positive(const std::string& key, std::optional<float> fallback) const {
+  if (!has(key) && fallback) return *fallback;
+  const float value = get<float>(key);
+  if (value <= 0) wrong(key, "a number above 0");
+  return value;
+}
+
+ConfigReader ConfigReader::with_defaults(nlohmann::json defaults) const {
+  for (const auto& [key, value] : object_.items()) {
+    if (!value.is_null()) defaults[key] = value;
+  }
+  return ConfigReader(std::move(defaults), where_);
+}
+
 ConfigReader ConfigReader::sub(const std::string& key) const {
   if (!has(key) || !object_.at(key).is_object()) wrong(key, "an object");
   return ConfigReader(object_.at(key), where_ + ": " + key);

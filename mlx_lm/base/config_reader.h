@@ -36,6 +36,12 @@ class ConfigReader {
   int get_size(const std::string& key, int low = 1, int high = kMaxSize) const;
   int get_size_or(const std::string& key, int fallback, int low = 1, int high = kMaxSize) const;
 
+  // A number above 0, for what divides or scales.
+  float get_positive(const std::string& key, std::optional<float> fallback = {}) const;
+
+  // The same with values for the fields that are absent.
+  ConfigReader with_defaults(nlohmann::json defaults) const;
+
   // The object under key, its errors prefixed with "key.".
   ConfigReader sub(const std::string& key) const;
 

@@ -1,4 +1,7 @@
 // The small steps between the products.
+#include "mlx_lm/kernels/elementwise.h"
+
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -49,13 +52,80 @@ void rms_norm(const float* x, const float* weight, int n, int size, float eps, f
   });
 }
 
-void swiglu(const float* gate, const float* up, size_t n, float* out) {
-  constexpr size_t kPiece = 4096;
+void add_rms_norm(const float* a, const float* x, const float* weight, int n, int size, float eps, float* out) {
   const Table& t = table();
-  parallel(static_cast<int>((n + kPiece - 1) / kPiece), 4. * n, [&](int i) {
-    const size_t begin = i * kPiece;
-    t.swiglu(gate + begin, up + begin, std::min(kPiece, n - begin), out + begin);
+  parallel_pieces(n, 4, 1. * n * size, [&](int first, int last) {
+    for (size_t i = first; i < static_cast<size_t>(last); ++i) {
+      float* const row = out + i * size;
+      t.rms_norm(x + i * size, weight, size, eps, row);
+      for (int k = 0; k < size; ++k) row[k] += a[i * size + k];
+    }
   });
+}
+
+namespace {
+
+// work(begin, count) for pieces of n numbers; cost: of one, as parallel() counts it.
+template <class F>
+void by_pieces(size_t n, double cost, F work) {
+  constexpr size_t kPiece = 4096;
+  parallel(static_cast<int>((n + kPiece - 1) / kPiece), cost * n, [&](int i) {
+    const size_t begin = i * kPiece;
+    work(begin, std::min(kPiece, n - begin));
+  });
+}
+
+}  // namespace
+
+void scale(const float* x, size_t n, float factor, float* out) {
+  by_pieces(n, 1, [&](size_t begin, size_t count) {
+    for (size_t i = begin; i < begin + count; ++i) out[i] = x[i] * factor;
+  });
+}
+
+void soft_cap(const float* x, size_t n, float cap, float* out) {
+  const Table& t = table();
+  by_pieces(n, 4, [&](size_t begin, size_t count) {
+    if (out != x) std::copy_n(x + begin, count, out + begin);
+    t.soft_cap(out + begin, static_cast<int>(count), cap);
+  });
+}
+
+void add(const float* a, const float* b, size_t n, float* out) {
+  by_pieces(n, 1, [&](size_t begin, size_t count) {
+    for (size_t i = begin; i < begin + count; ++i) out[i] = a[i] + b[i];
+  });
+}
+
+void multiply(const float* a, const float* b, int n, int size, float* out) {
+  parallel_pieces(n, 4, 1. * n * size, [&](int first, int last) {
+    for (size_t i = first; i < static_cast<size_t>(last); ++i) {
+      for (int k = 0; k < size; ++k) out[i * size + k] = a[i * size + k] * b[k];
+    }
+  });
+}
+
+void sparse_geglu(const float* gate, const float* up, int n, int size, float deviations, float* out) {
+  const Table& t = table();
+  parallel_pieces(n, 1, 8. * n * size, [&](int first, int last) {
+    for (size_t i = first; i < static_cast<size_t>(last); ++i) {
+      const float* const row = gate + i * size;
+      double sum = 0, squares = 0;
+      for (int k = 0; k < size; ++k) sum += row[k];
+      const double mean = sum / size;
+      for (int k = 0; k < size; ++k) squares += (row[k] - mean) * (row[k] - mean);
+      const float cutoff = static_cast<float>(mean) + static_cast<float>(std::sqrt(squares / size)) * deviations;
+      thread_local std::vector<float> above;
+      if (above.size() < static_cast<size_t>(size)) above.resize(size);
+      for (int k = 0; k < size; ++k) above[k] = row[k] > cutoff ? row[k] - cutoff : 0;
+      t.geglu(above.data(), up + i * size, size, Gelu::tanh, out + i * size);
+    }
+  });
+}
+
+void swiglu(const float* gate, const float* up, size_t n, float* out) {
+  const Table& t = table();
+  by_pieces(n, 4, [&](size_t begin, size_t count) { t.swiglu(gate + begin, up + begin, count, out + begin); });
 }
 
 void layer_norm(const float* x, const float* weight, const float* bias, int n, int size, float eps, float* out) {
@@ -68,11 +138,9 @@ void layer_norm(const float* x, const float* weight, const float* bias, int n, i
 }
 
 void geglu(const float* gate, const float* up, size_t n, Gelu kind, float* out) {
-  constexpr size_t kPiece = 4096;
   const Table& t = table();
-  parallel(static_cast<int>((n + kPiece - 1) / kPiece), 4. * n, [&](int i) {
-    const size_t begin = i * kPiece;
-    t.geglu(gate + begin, up == nullptr ? nullptr : up + begin, std::min(kPiece, n - begin), kind, out + begin);
+  by_pieces(n, 4, [&](size_t begin, size_t count) {
+    t.geglu(gate + begin, up == nullptr ? nullptr : up + begin, count, kind, out + begin);
   });
 }
 
@@ -111,6 +179,38 @@ void write_rows(const float* new_rows, int batch, int length, int heads, int hea
         const size_t to = (head * capacity + position + i % length) * head_dim * size_of(type);
         t.from_float(new_rows + (static_cast<size_t>(i) * heads + k) * head_dim, head_dim, type,
                      static_cast<char*>(buffer) + to);
+      }
+    }
+  });
+}
+
+void predict_streams(const Streams& s, const float* mixing) {
+  const size_t n = s.in.size(), size = static_cast<size_t>(s.size);
+  parallel_pieces(s.rows, 1, 2. * static_cast<double>(n * n) * s.rows * s.size, [&](int first, int last) {
+    for (size_t r = first; r < static_cast<size_t>(last); ++r) {
+      for (size_t j = 0; j < n; ++j) {
+        float* const out = s.out[j] + r * size;
+        std::copy_n(s.in[j] + r * size, size, out);
+        for (size_t i = 0; i < n; ++i) {
+          const float factor = mixing[(r * n + j) * n + i];
+          const float* const in = s.in[i] + r * size;
+          for (size_t k = 0; k < size; ++k) out[k] += factor * in[k];
+        }
+      }
+    }
+  });
+}
+
+void correct_streams(const Streams& s, const float* computed, const float* correction, int active) {
+  const size_t n = s.in.size(), size = static_cast<size_t>(s.size);
+  parallel_pieces(s.rows, 1, 2. * static_cast<double>(n) * s.rows * s.size, [&](int first, int last) {
+    for (size_t r = first; r < static_cast<size_t>(last); ++r) {
+      const float *const wanted = computed + r * size, *const found = s.in[active] + r * size;
+      for (size_t j = 0; j < n; ++j) {
+        const float factor = 1 + correction[r * n + j];
+        const float* const in = s.in[j] + r * size;
+        float* const out = s.out[j] + r * size;
+        for (size_t k = 0; k < size; ++k) out[k] = in[k] + factor * (wanted[k] - found[k]);
       }
     }
   });

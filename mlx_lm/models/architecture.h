@@ -25,6 +25,7 @@ class LanguageModel {
 
   // Appends the tokens to the caches. Shapes: tokens (B, L) int32 -> logits (B, L, V). Eval: lazy.
   virtual mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const = 0;
+  // Those with a cache.
   virtual int num_layers() const = 0;
   // Tokens that it knows: ids run below this.
   virtual int vocab_size() const = 0;

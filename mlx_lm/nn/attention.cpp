@@ -1,5 +1,7 @@
 #include "mlx_lm/nn/attention.h"
 
+#include <utility>
+
 namespace mlx_lm::nn {
 
 mx::array split_heads(const mx::array& x, int heads) {
@@ -15,9 +17,17 @@ mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v, con
 
 mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v, const Rope* rope, cache::KVCache& cache,
                  const AttendOptions& o) {
-  const auto runs = cache.runs(k.shape(1));
-  const auto seen = cache.update(rope ? (*rope)(k, runs) : k, v, o.window);
-  return ops::attention(rope ? (*rope)(q, runs) : q, seen, o.scale, {.softcap = o.softcap, .sinks = o.sinks});
+  return attend(q, rope, remember(k, v, rope, cache, o.window), o);
+}
+
+Seen remember(const mx::array& k, const mx::array& v, const Rope* rope, cache::KVCache& cache, int window) {
+  auto runs = cache.runs(k.shape(1));
+  auto rows = cache.update(rope ? (*rope)(k, runs) : k, v, window);
+  return {std::move(runs), std::move(rows)};
+}
+
+mx::array attend(const mx::array& q, const Rope* rope, const Seen& seen, const AttendOptions& o) {
+  return ops::attention(rope ? (*rope)(q, seen.runs) : q, seen.rows, o.scale, {.softcap = o.softcap, .sinks = o.sinks});
 }
 
 }  // namespace mlx_lm::nn

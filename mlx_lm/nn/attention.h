@@ -30,4 +30,14 @@ struct AttendOptions {
 mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v, const Rope* rope, cache::KVCache& cache,
                  const AttendOptions& options);
 
+// What queries attend: of their own layer, or of later ones that share its keys and values in the same step.
+struct Seen {
+  ops::Runs runs;  // where the new tokens stand
+  ops::KVView rows;
+};
+// attend() in two parts. Rotates k to its positions and appends k and v to the cache.
+Seen remember(const mx::array& k, const mx::array& v, const Rope* rope, cache::KVCache& cache, int window);
+// Rotates q to its positions and attends over what is seen. The window of `options` is that of remember().
+mx::array attend(const mx::array& q, const Rope* rope, const Seen& seen, const AttendOptions& options);
+
 }  // namespace mlx_lm::nn

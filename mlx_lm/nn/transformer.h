@@ -39,11 +39,13 @@ class GeluMLP {
 template <class Attention, class FeedForward = MLP, class Norm = RMSNorm>
 class TransformerBlock {
  public:
-  TransformerBlock(const Weights& w, int hidden_size, float eps, Attention attention, FeedForward mlp)
+  // norm_offset: added to the norms' weights (Gemma's are stored less 1).
+  TransformerBlock(const Weights& w, int hidden_size, float eps, Attention attention, FeedForward mlp,
+                   float norm_offset = 0.f)
       : self_attn_(std::move(attention)),
         mlp_(std::move(mlp)),
-        input_layernorm_(w / "input_layernorm", hidden_size, eps),
-        post_attention_layernorm_(w / "post_attention_layernorm", hidden_size, eps) {}
+        input_layernorm_(w / "input_layernorm", hidden_size, eps, norm_offset),
+        post_attention_layernorm_(w / "post_attention_layernorm", hidden_size, eps, norm_offset) {}
 
   // (B, L, E) -> (B, L, E)
   mx::array operator()(const mx::array& x, cache::KVCache& cache) const {

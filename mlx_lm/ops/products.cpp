@@ -2,8 +2,10 @@
 
 #include <utility>
 
+#include "mlx_lm/kernels/elementwise.h"
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/cpu_step.h"
+#include "mlx_lm/ops/elementwise.h"
 #include "mlx_lm/ops/low_rank.h"
 #include "mlx_lm/ops/matrix_form.h"
 #include "mlx_lm/ops/mixture.h"
@@ -21,6 +23,20 @@ struct RMSNorm {
     const int size = inputs[1].size();
     return [eps = eps, size, n = int(inputs[0].size() / size), x = inputs[0].data<float>(), w = inputs[1].data<float>(),
             out = outputs[0].data<float>()] { kernels::rms_norm(x, w, n, size, eps, out); };
+  }
+};
+
+// Inputs: x, weight, what the norm is added to.
+struct AddRMSNorm {
+  static constexpr const char* kName = "AddRMSNorm";
+  float eps;
+
+  auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
+    allocate(outputs[0]);
+    const int size = inputs[1].size();
+    return [eps = eps, size, n = int(inputs[0].size() / size), x = inputs[0].data<float>(), w = inputs[1].data<float>(),
+            a = inputs[2].data<float>(),
+            out = outputs[0].data<float>()] { kernels::add_rms_norm(a, x, w, n, size, eps, out); };
   }
 };
 
@@ -123,11 +139,15 @@ mx::array matmul(const mx::array& x, const Matrix& w, const std::optional<mx::ar
 }
 
 mx::array residual_add(const mx::array& a, const mx::array& b) {
-  const auto* product = backend() == Backend::mlx ? nullptr : pending_product(b);
+  if (backend() == Backend::mlx) return mx::add(a, b);
+  const auto* product = pending_product(b);
   if (!product || a.shape() != b.shape()) {
+    if (const auto* norm = pending<RMSNorm>(b); norm && a.shape() == b.shape()) {
+      return cpu_step(b.shape(), {b.inputs()[0], b.inputs()[1], as_float32(unshaped(a))}, AddRMSNorm{norm->eps});
+    }
     auto sum = add_to_low_rank(a, b);
     if (!sum) sum = add_to_mixture(a, b);
-    return sum ? *sum : mx::add(a, b);
+    return sum ? *sum : a.shape() == b.shape() ? ops::add(a, b) : mx::add(a, b);
   }
   auto step = *product;
   step.residual = true;

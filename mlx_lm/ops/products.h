@@ -30,7 +30,7 @@ struct Projection {
 // The same x times each. On the CPU one step: x is read once, and the threads share all the work out at once.
 std::vector<mx::array> matmul(const mx::array& x, const std::vector<Projection>& projections);
 
-// a + b, of the same shape. Where b is a product, it is added to while it is computed.
+// a + b, of the same shape. Where b is a product or a norm, it is added to while it is computed.
 mx::array residual_add(const mx::array& a, const mx::array& b);
 
 // silu(gate) * up, elementwise.

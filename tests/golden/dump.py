@@ -10,6 +10,8 @@ expected.json. "torch_dtype" is the type of the weights. An options.json may ask
   note         what a reader should know: where mlx-lm is wrong, for example
   max_kv_size  that option of generate, and greedy, the number of greedy tokens
   kv           a list of [bits, group_size, quantized_kv_start]: what generate_step makes with quantized keys and values
+  norms        what is added to the weights of norms in place of 1
+  gains        ends of the names of other tensors to which 1 is added
   parameters   {name: shape} or {name: [type, shape]}: a checkpoint as others publish it, before mlx-lm's sanitize, in
                place of the model's own parameters. Types: uint8, uint32, int32 (random bits), fp8 (e4m3 as uint8),
                e8m0 (exponents near 0, as uint8), float32, float16, bfloat16; zeros:int32 and so on are zeros, small:float32
@@ -20,7 +22,7 @@ Weights are not stored; whoever checks a case draws them again. The recipe, for 
 
   seed   = 32-bit FNV-1a of the name's bytes (start 2166136261, for each byte: xor, then times 16777619)
   weight = random.normal(shape, float32, key=random.key(seed)) * 0.12, plus 1 if the shape is one-dimensional and the
-           name ends in ".weight" (the weight of a norm), converted to "dtype"
+           name ends in ".weight" (the weight of a norm; "norms" and "gains" say otherwise), converted to "dtype"
   and if "quantized" holds the name's module (the name without ".weight"): quantize(weight, group_size, bits, mode),
   stored as weight, scales and, for affine, biases.
   Where "parameters" names a type: bits are random.bits(shape, width, key), fp8 is to_fp8(weight), e8m0 is 121 plus two
@@ -77,9 +79,10 @@ def key(name):
     return mx.random.key(seed)
 
 
-def draw(name, shape, dtype):
+def draw(name, shape, dtype, norms=1, gains=()):
     w = mx.random.normal(shape, key=key(name)) * 0.12
-    return (w + 1 if len(shape) == 1 and name.endswith(".weight") else w).astype(dtype)
+    near = norms if len(shape) == 1 and name.endswith(".weight") else 1 if name.endswith(tuple(gains)) else 0
+    return (w + near).astype(dtype)
 
 
 def draw_stored(name, kind, shape):
@@ -111,14 +114,14 @@ def quantization_of(config, module):
     return own and {"mode": "affine"} | own
 
 
-def make_weights(config, raw=None):
+def make_weights(config, raw=None, norms=1, gains=()):
     """-> the checkpoint, the same with all values in float32, {name: shape}, {module: quantization}"""
     dtype = getattr(mx, config["torch_dtype"])
     stored, exact, kinds = {}, {}, {}
     if raw:
         for name, entry in sorted(raw.items()):
             own = isinstance(entry[0], str)
-            w = draw_stored(name, *entry) if own else draw(name, entry, dtype)
+            w = draw_stored(name, *entry) if own else draw(name, entry, dtype, norms, gains)
             stored[name], exact[name] = w, w.astype(mx.float32) if mx.issubdtype(w.dtype, mx.floating) else w
         return stored, exact, dict(sorted(raw.items())), kinds
     model_class, args_class = _get_classes(config)
@@ -126,7 +129,7 @@ def make_weights(config, raw=None):
     shapes = {name: list(p.shape) for name, p in sorted(tree_flatten(model.parameters()))}
     can = {name for name, module in model.named_modules() if hasattr(module, "to_quantized")}
     for name, shape in shapes.items():
-        w, module = draw(name, shape, dtype), name.removesuffix(".weight")
+        w, module = draw(name, shape, dtype, norms, gains), name.removesuffix(".weight")
         kind = quantization_of(config, module) if "quantization" in config and module in can else None
         if kind and name.endswith(".weight") and shape[-1] % kind["group_size"] == 0:
             kinds[module] = kind
@@ -189,12 +192,14 @@ def dump(case, cases):
     rng = random.Random(case)
     prompt, other = ([rng.randrange(vocab_size(config)) for _ in range(PROMPT_LENGTH)] for _ in range(2))
     max_kv_size, n_greedy = options.get("max_kv_size"), options.get("greedy", GREEDY)
-    stored, exact, shapes, kinds = make_weights(config, options.get("parameters"))
+    stored, exact, shapes, kinds = make_weights(config, options.get("parameters"), options.get("norms", 1),
+                                                options.get("gains", []))
     plain = {k: v for k, v in config.items() if k != "quantization"}
     expected = {"mlx_lm_version": mlx_lm.__version__, "mlx_version": mx.__version__, "dtype": config["torch_dtype"],
                 "parameters": shapes, "quantized": kinds, "prompt": prompt, "other": other}
     if max_kv_size:
         expected["max_kv_size"] = max_kv_size
+    expected |= {key: options[key] for key in ("norms", "gains") if key in options}
     if "kv" in options:
         expected["kv"] = [run_kv(load(plain, exact), prompt, *entry) for entry in options["kv"]]
     results = {"exact": run(load(plain, exact), prompt, other, max_kv_size, n_greedy)}

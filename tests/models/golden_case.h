@@ -2,6 +2,7 @@
 // The recipe is written down in tests/golden/dump.py.
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -34,6 +35,12 @@ struct GoldenCase {
   std::unique_ptr<models::LanguageModel> make(std::optional<mx::Dtype> dtype = std::nullopt) const;
 
   nlohmann::json config, expected;
+
+ private:
+  void draw() const;
+
+  mutable std::map<std::string, mx::array> drawn_;
+  mutable std::map<std::string, ops::Quantization> overrides_;
 };
 
 namespace golden {
@@ -48,9 +55,15 @@ inline mx::Dtype dtype_of(const std::string& name) {
   return name == "bfloat16" ? mx::bfloat16 : name == "float16" ? mx::float16 : mx::float32;
 }
 
-inline mx::array draw(const std::string& name, const mx::Shape& shape, mx::Dtype dtype) {
+inline mx::array draw(const std::string& name, const mx::Shape& shape, mx::Dtype dtype,
+                      const nlohmann::json& expected = nlohmann::json::object()) {
   auto w = mx::random::normal(shape, mx::float32, mx::random::key(fnv1a(name))) * mx::array(0.12f);
-  if (shape.size() == 1 && name.ends_with(".weight")) w = w + mx::array(1.f);
+  const auto gains = expected.value("gains", std::vector<std::string>());
+  if (shape.size() == 1 && name.ends_with(".weight")) {
+    w = w + mx::array(expected.value("norms", 1.f));
+  } else if (std::any_of(gains.begin(), gains.end(), [&](const auto& end) { return name.ends_with(end); })) {
+    w = w + mx::array(1.f);
+  }
   return mx::astype(w, dtype);
 }
 
@@ -78,30 +91,37 @@ inline mx::array draw_stored(const std::string& name, const std::string& kind, c
 
 }  // namespace golden
 
-inline std::unique_ptr<models::LanguageModel> GoldenCase::make(std::optional<mx::Dtype> dtype) const {
-  std::map<std::string, nn::StoredTensor> tensors;
-  auto quantization = read_quantization(ConfigReader(config, "config.json"));
-  auto store = [&](const std::string& name, const mx::array& x) {
-    tensors.emplace(name, nn::StoredTensor{x.shape(), x.dtype(), [x] { return x; }});
-  };
+// The checkpoint, drawn once: a test may make many models of it.
+inline void GoldenCase::draw() const {
+  if (!drawn_.empty()) return;
   for (const auto& [name, shape] : expected.at("parameters").items()) {
     if (shape[0].is_string()) {
-      store(name, golden::draw_stored(name, shape[0], shape[1].get<mx::Shape>()));
+      drawn_.emplace(name, golden::draw_stored(name, shape[0], shape[1].get<mx::Shape>()));
       continue;
     }
-    const auto w = golden::draw(name, shape.get<mx::Shape>(), golden::dtype_of(expected.at("dtype")));
+    const auto w = golden::draw(name, shape.get<mx::Shape>(), golden::dtype_of(expected.at("dtype")), expected);
     const auto module = name.substr(0, name.rfind(".weight"));
     const auto& kinds = expected.at("quantized");
     if (!name.ends_with(".weight") || !kinds.contains(module)) {
-      store(name, w);
+      drawn_.emplace(name, w);
       continue;
     }
     const ops::Quantization q{kinds[module]["group_size"], kinds[module]["bits"], kinds[module]["mode"]};
-    quantization.overrides[module] = q;
+    overrides_[module] = q;
     auto parts = mx::quantize(w, q.group_size, q.bits, q.mode);
-    store(name, parts[0]);
-    store(module + ".scales", parts[1]);
-    if (parts.size() > 2) store(module + ".biases", parts[2]);
+    drawn_.emplace(name, parts[0]);
+    drawn_.emplace(module + ".scales", parts[1]);
+    if (parts.size() > 2) drawn_.emplace(module + ".biases", parts[2]);
+  }
+}
+
+inline std::unique_ptr<models::LanguageModel> GoldenCase::make(std::optional<mx::Dtype> dtype) const {
+  draw();
+  std::map<std::string, nn::StoredTensor> tensors;
+  auto quantization = read_quantization(ConfigReader(config, "config.json"));
+  for (const auto& [module, q] : overrides_) quantization.overrides[module] = q;
+  for (const auto& [name, x] : drawn_) {
+    tensors.emplace(name, nn::StoredTensor{x.shape(), x.dtype(), [x = x] { return x; }});
   }
   const nn::Weights weights(std::move(tensors), std::move(quantization), "golden case", dtype);
   const ConfigReader reader(config, "config.json");
