@@ -8,10 +8,12 @@
 namespace mlx_lm::ops {
 namespace {
 
+constexpr char kScale[] = "Scale", kSoftCap[] = "SoftCap";
+
 // Input: x. kernel(x, n, number, out).
-template <void (*kernel)(const float*, size_t, float, float*)>
+template <void (*kernel)(const float*, size_t, float, float*), const char* name>
 struct OfOne {
-  static constexpr const char* kName = kernel == kernels::scale ? "Scale" : "SoftCap";
+  static constexpr const char* kName = name;
   float number;
 
   auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
@@ -65,12 +67,12 @@ mx::array plain(const mx::array& x) { return as_float32(unshaped(x)); }
 
 mx::array scale(const mx::array& x, float factor) {
   if (backend() == Backend::mlx) return x * mx::array(factor, x.dtype());
-  return cpu_step(x.shape(), {plain(x)}, OfOne<kernels::scale>{factor});
+  return cpu_step(x.shape(), {plain(x)}, OfOne<kernels::scale, kScale>{factor});
 }
 
 mx::array softcap(const mx::array& x, float cap) {
   if (backend() == Backend::mlx) return mx::tanh(x / mx::array(cap, x.dtype())) * mx::array(cap, x.dtype());
-  return cpu_step(x.shape(), {plain(x)}, OfOne<kernels::soft_cap>{cap});
+  return cpu_step(x.shape(), {plain(x)}, OfOne<kernels::soft_cap, kSoftCap>{cap});
 }
 
 mx::array add(const mx::array& a, const mx::array& b) {
