@@ -57,8 +57,9 @@ class GemmaModel {
         norm_(w / "norm", c.hidden_size, c.rms_norm_eps, 1.f) {
     for (int i = 0; i < c.num_hidden_layers; ++i) {
       const auto layer = w / "layers" / i;
-      layers_.emplace_back(layer, c.hidden_size, c.rms_norm_eps, Attention(c, layer / "self_attn"),
-                           nn::GegluMLP(layer / "mlp", c.hidden_size, c.intermediate_size, ops::Gelu::erf), 1.f);
+      const auto norm = [&](const char* name) { return nn::RMSNorm(layer / name, c.hidden_size, c.rms_norm_eps, 1.f); };
+      layers_.emplace_back(norm("input_layernorm"), norm("post_attention_layernorm"), Attention(c, layer / "self_attn"),
+                           nn::GegluMLP(layer / "mlp", c.hidden_size, c.intermediate_size, ops::Gelu::erf));
     }
   }
 

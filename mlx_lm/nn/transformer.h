@@ -39,13 +39,15 @@ class GeluMLP {
 template <class Attention, class FeedForward = MLP, class Norm = RMSNorm>
 class TransformerBlock {
  public:
-  // norm_offset: added to the norms' weights (Gemma's are stored less 1).
-  TransformerBlock(const Weights& w, int hidden_size, float eps, Attention attention, FeedForward mlp,
-                   float norm_offset = 0.f)
+  TransformerBlock(const Weights& w, int hidden_size, float eps, Attention attention, FeedForward mlp)
+      : TransformerBlock(Norm(w / "input_layernorm", hidden_size, eps),
+                         Norm(w / "post_attention_layernorm", hidden_size, eps), std::move(attention), std::move(mlp)) {
+  }
+  TransformerBlock(Norm input, Norm post_attention, Attention attention, FeedForward mlp)
       : self_attn_(std::move(attention)),
         mlp_(std::move(mlp)),
-        input_layernorm_(w / "input_layernorm", hidden_size, eps, norm_offset),
-        post_attention_layernorm_(w / "post_attention_layernorm", hidden_size, eps, norm_offset) {}
+        input_layernorm_(std::move(input)),
+        post_attention_layernorm_(std::move(post_attention)) {}
 
   // (B, L, E) -> (B, L, E)
   mx::array operator()(const mx::array& x, cache::KVCache& cache) const {
