@@ -20,6 +20,12 @@ struct Field {
   bool required;
 };
 
+constexpr Field kExpertFields[] = {
+    {"expert_count", "num_experts", Field::whole, true},
+    {"expert_used_count", "num_experts_per_tok", Field::whole, true},
+    {"expert_feed_forward_length", "moe_intermediate_size", Field::whole, true},
+};
+
 constexpr Field kFields[] = {
     {"embedding_length", "hidden_size", Field::whole, true},
     {"block_count", "num_hidden_layers", Field::whole, true},
@@ -31,6 +37,9 @@ constexpr Field kFields[] = {
     {"attention.sliding_window", "sliding_window", Field::whole, false},
     {"context_length", "max_position_embeddings", Field::whole, false},
     {"rope.freq_base", "rope_theta", Field::real, false},
+    {"rope.freq_base_swa", "rope_local_base_freq", Field::real, false},
+    {"attn_logit_softcapping", "attn_logit_softcapping", Field::real, false},
+    {"final_logit_softcapping", "final_logit_softcapping", Field::real, false},
 };
 
 class Converter {
@@ -38,12 +47,17 @@ class Converter {
   explicit Converter(const GgufFile& file) : file_(file), architecture_(gguf_architecture(file)) {}
 
   json convert() {
-    if (file_.find_int(key("expert_count")).value_or(0) > 0) {
+    if (!architecture_.experts && file_.find_int(key("expert_count")).value_or(0) > 0) {
       fail<UnsupportedModel>("[gguf] {}: {}: expected no experts, found some", file_.where(), key("expert_count"));
     }
     json config = json::parse(architecture_.extra_config);
     config["model_type"] = architecture_.model_type;
     for (const auto& field : kFields) add(config, field);
+    if (architecture_.experts) {
+      for (const auto& field : kExpertFields) add(config, field);
+    }
+    config.emplace("num_key_value_heads", config["num_attention_heads"]);
+    add_score_scale(config);
     config["vocab_size"] = vocab_size();
     config["tie_word_embeddings"] = file_.find_tensor("output.weight") == nullptr;
     config["attention_bias"] = file_.find_tensor("blk.0.attn_q.bias") != nullptr;
@@ -73,6 +87,13 @@ class Converter {
       }
       config[field.field] = values[0];
     }
+  }
+
+  void add_score_scale(json& config) const {
+    if (architecture_.narrow_scores_from == 0 || !config.contains("head_dim")) return;
+    const auto hidden = config["hidden_size"].get<double>(), heads = config["num_attention_heads"].get<double>();
+    const bool narrow = config["num_hidden_layers"].get<int64_t>() >= architecture_.narrow_scores_from && heads > 0;
+    config["query_pre_attn_scalar"] = narrow ? hidden / heads : config["head_dim"].get<double>();
   }
 
   // The embedding has as many rows as the model has tokens, whatever the metadata says.

@@ -7,15 +7,32 @@ namespace mlx_lm {
 namespace {
 
 constexpr const char* kSilu = R"({"hidden_act": "silu"})";
+constexpr const char* kSparse = R"({
+    "hidden_act": "silu", "norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": []})";
+constexpr const char* kGemma = R"({"hidden_act": "gelu"})";
+constexpr const char* kGemma2 = R"({"hidden_activation": "gelu_pytorch_tanh"})";
 constexpr const char* kGemma3 = R"({
     "hidden_activation": "gelu_pytorch_tanh", "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6})";
 
 // A new architecture is a row here, provided that its tensors keep to the names below.
 constexpr GgufArchitecture kArchitectures[] = {
-    {"llama", "llama", /* interleaved */ true, /* plus one */ false, /* sandwich */ false, kSilu},
-    {"qwen2", "qwen2", false, false, false, kSilu},
-    {"qwen3", "qwen3", false, false, false, kSilu},
-    {"gemma3", "gemma3_text", false, true, true, kGemma3},
+    {.name = "llama", .model_type = "llama", .interleaved_rope = true, .extra_config = kSilu},
+    {.name = "qwen2", .model_type = "qwen2", .extra_config = kSilu},
+    {.name = "qwen3", .model_type = "qwen3", .extra_config = kSilu},
+    {.name = "qwen3moe", .model_type = "qwen3_moe", .experts = true, .extra_config = kSparse},
+    {.name = "gemma", .model_type = "gemma", .norm_plus_one = true, .extra_config = kGemma},
+    {.name = "gemma2",
+     .model_type = "gemma2",
+     .norm_plus_one = true,
+     .sandwich_norms = true,
+     .narrow_scores_from = 46,
+     .extra_config = kGemma2},
+    {.name = "gemma3",
+     .model_type = "gemma3_text",
+     .norm_plus_one = true,
+     .sandwich_norms = true,
+     .narrow_scores_from = 62,
+     .extra_config = kGemma3},
 };
 
 using Pair = std::pair<std::string_view, std::string_view>;
@@ -29,6 +46,11 @@ constexpr Pair kInBlock[] = {
     {"attn_k_norm", "self_attn.k_norm"}, {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
     {"ffn_down", "mlp.down_proj"},
 };
+
+constexpr Pair kExperts[] = {{"ffn_gate_inp", "mlp.gate"},
+                             {"ffn_gate_exps", "mlp.switch_mlp.gate_proj"},
+                             {"ffn_up_exps", "mlp.switch_mlp.up_proj"},
+                             {"ffn_down_exps", "mlp.switch_mlp.down_proj"}};
 
 constexpr Pair kPlainNorms[] = {{"ffn_norm", "post_attention_layernorm"}};
 
@@ -72,6 +94,7 @@ std::string checkpoint_name(const GgufArchitecture& architecture, std::string_vi
   bool digits = !number.empty() && std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; });
   auto found = look_up(kInBlock, inner);
   if (found.empty()) found = architecture.sandwich_norms ? look_up(kSandwichNorms, inner) : look_up(kPlainNorms, inner);
+  if (found.empty() && architecture.experts) found = look_up(kExperts, inner);
   if (!digits || found.empty()) return std::string(name);
   return std::string("model.layers.").append(number).append(".").append(found).append(part);
 }

@@ -10,12 +10,16 @@
 namespace mlx_lm {
 
 struct GgufArchitecture {
-  std::string_view name;        // general.architecture, and the prefix of its metadata keys
-  std::string_view model_type;  // as config.json has it
-  bool interleaved_rope;        // rows of q and k come in the order of GGUF's interleaved rotary embedding
-  bool norm_plus_one;           // norms are stored with the 1 added that the checkpoint's model adds itself
-  bool sandwich_norms;          // a norm before and one after each of attention and MLP
-  const char* extra_config;     // JSON: what config.json says and no GGUF does
+  std::string_view name;          // general.architecture, and the prefix of its metadata keys
+  std::string_view model_type;    // as config.json has it
+  bool interleaved_rope = false;  // rows of q and k come in the order of GGUF's interleaved rotary embedding
+  bool norm_plus_one = false;     // norms are stored with the 1 added that the checkpoint's model adds itself
+  bool sandwich_norms = false;    // a norm before and one after each of attention and MLP
+  bool experts = false;           // its MLPs are mixtures
+  // Gemma's scale of scores, which no file says: 1 / sqrt(head size), but in the model with so many layers or more
+  // 1 / sqrt(hidden size / heads). 0: another architecture.
+  int narrow_scores_from = 0;
+  const char* extra_config;  // JSON: what config.json says and no GGUF does
 };
 
 // Those that are known.
