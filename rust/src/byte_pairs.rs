@@ -73,7 +73,10 @@ fn added_tokens(parts: &BytePairs, tokens: &[&str]) -> Option<Vec<AddedToken>> {
         return None;
     }
     let one = |(&id, &special): (&u32, &bool)| {
-        Some(AddedToken::from(tokens.get(id as usize)?.to_string(), special).normalized(false))
+        let text = *tokens.get(id as usize)?;
+        // SentencePiece finds pieces of several spaces among its own marks of spaces, which a text may hold as well.
+        let spaces = !special && text.len() > 1 && text.bytes().all(|byte| byte == b' ');
+        Some(AddedToken::from(text.to_string(), special).normalized(spaces))
     };
     parts.added.iter().zip(parts.special).map(one).collect()
 }
