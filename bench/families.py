@@ -26,10 +26,11 @@ from mlx_lm.generate import generate_step
 from mlx_lm.utils import _get_classes, load_model
 
 ROOT = pathlib.Path(__file__).parent.parent
-FAMILIES = ["llama_basic", "qwen3_tied", "phi3", "gemma3_text", "cohere2", "gpt2", "qwen3_moe_tied_step", "gpt_oss",
-            "deepseek_v3", "qwen3_next", "mamba2", "lfm2"]
+FAMILIES = ["llama_basic", "phi3", "gemma3_text_tied", "gemma4_text_shared", "cohere2", "gpt2", "qwen3_moe_basic",
+            "gpt_oss_plain_rope", "glm4_moe", "deepseek_v3", "qwen3_next_moe", "mamba2_basic", "nemotron_h_dense",
+            "granitemoehybrid_dense", "lfm2_basic"]
 # What makes hidden_size = heads x head size stay true.
-FACTORS = [(r"(hidden_size|intermediate_size|n_embd|n_inner|d_model|hidden_dim|ffn_hidden_size)$", 8),
+FACTORS = [(r"(hidden_size|conv_dim|block_dim|block_ff_dim|intermediate_size|n_embd|n_inner|d_model|hidden_dim|ffn_hidden_size)$", 8),
            (r"(num|n)_.*heads?$|^n_head$|_n_heads$", 2), (r"head_dim$|_rank$|head_size$", 4)]
 
 
