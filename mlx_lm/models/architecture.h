@@ -56,9 +56,9 @@ class DecoderModel : public LanguageModel {
       : LanguageModel(w),
         config_(reader),
         model_(config_, w / config_.names.model),
-        lm_head_(w, config_.tie_word_embeddings, config_.hidden_size, config_.vocab_size, config_.lm_head_bias,
+        lm_head_(w, config_.tied(w), config_.hidden_size, config_.vocab_size, config_.lm_head_bias,
                  config_.names.lm_head) {
-    w.ignore("rotary_emb.inv_freq");  // older checkpoints store what the configuration says anyway
+    if (config_.stores_inv_freq) w.ignore("rotary_emb.inv_freq");
   }
 
   mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const override {
@@ -70,6 +70,9 @@ class DecoderModel : public LanguageModel {
   cache::KVCaches make_cache(int max_kv_size) const override {
     return LanguageModel::make_cache(max_kv_size, config_.windows);
   }
+
+ protected:
+  const Config& config() const { return config_; }
 
  private:
   Config config_;

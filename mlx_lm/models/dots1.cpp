@@ -14,30 +14,25 @@ struct Config : nn::DecoderConfig {
   explicit Config(const ConfigReader& c)
       : DecoderConfig(c, {.rope_theta = std::nullopt, .tie_word_embeddings = false}), experts(c, *this) {}
 
+  nn::GroupedAttention::Options attention(int) const {
+    nn::GroupedAttention::Options o(*this);
+    o.qk_norm = nn::HeadNorm::Kind::head;
+    return o;
+  }
+
+  nn::FeedForward feed_forward(const nn::Weights& layer, int i) const {
+    const auto w = layer / "mlp";
+    // mlx-lm leaves the stacked experts under their published name.
+    for (const char* name : {"gate_proj", "up_proj", "down_proj"}) {
+      w.rename(fmt::format("experts.{}", name), fmt::format("switch_mlp.{}", name));
+    }
+    return nn::deepseek_feed_forward(w, experts, i);
+  }
+
   nn::DeepseekMoEConfig experts;
 };
 
-nn::GroupedAttention attention(const Config& c, const nn::Weights& w) {
-  nn::GroupedAttention::Options options(c);
-  options.qk_norm = nn::HeadNorm::Kind::head;
-  return {w, options};
-}
-
-nn::FeedForward feed_forward(const Config& c, const nn::Weights& w, int layer) {
-  // mlx-lm leaves the stacked experts under their published name.
-  for (const char* name : {"gate_proj", "up_proj", "down_proj"}) {
-    w.rename(fmt::format("experts.{}", name), fmt::format("switch_mlp.{}", name));
-  }
-  return nn::deepseek_feed_forward(w, c.experts, layer);
-}
-
-struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
-  TransformerBlock(const Config& c, const nn::Weights& w, int layer)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
-            w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"), feed_forward(c, w / "mlp", layer)) {}
-};
-
-using Model = DecoderModel<Config, TransformerBlock>;
+using Model = DecoderModel<Config, nn::MixtureBlock>;
 
 }  // namespace
 

@@ -19,28 +19,18 @@ struct Config : nn::DecoderConfig {
     }
   }
 
-  std::string pattern;  // a letter for each layer, over and over: L slides, G sees all; none: all see all
-};
-
-struct TransformerBlock : nn::SandwichBlock<nn::GroupedAttention> {
-  TransformerBlock(const Config& c, const nn::Weights& w, int layer)
-      : SandwichBlock({.before_attention = {},
-                       .after_attention = c.norm(w / "post_attention_layernorm"),
-                       .before_mlp = {},
-                       .after_mlp = c.norm(w / "post_feedforward_layernorm")},
-                      nn::GroupedAttention(w / "self_attn", options(c, layer)),
-                      nn::MLP(w / "mlp", c.hidden_size, c.intermediate_size)) {}
-
-  static nn::GroupedAttention::Options options(const Config& c, int layer) {
-    nn::GroupedAttention::Options o(c);
-    o.window = c.window(layer);
-    if (!c.pattern.empty() && o.window == 0) o.rope.reset();
+  nn::GroupedAttention::Options attention(int layer) const {
+    nn::GroupedAttention::Options o(*this);
+    o.window = window(layer);
+    if (!pattern.empty() && o.window == 0) o.rope.reset();
     o.qk_norm = nn::HeadNorm::Kind::head;
     return o;
   }
+
+  std::string pattern;  // a letter for each layer, over and over: L slides, G sees all; none: all see all
 };
 
-using Model = DecoderModel<Config, TransformerBlock>;
+using Model = DecoderModel<Config, nn::PostNormBlock>;
 
 }  // namespace
 

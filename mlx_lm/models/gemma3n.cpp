@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "mlx_lm/base/error.h"
-#include "mlx_lm/cache/rotating.h"
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/nn/decoder_config.h"
 #include "mlx_lm/nn/kv_sharing.h"
@@ -244,12 +243,7 @@ class Model final : public LanguageModel {
 
   // mlx-lm ignores max_kv_size for this architecture; here it bounds the layers that do not slide anyway.
   cache::KVCaches make_cache(int max_kv_size) const override {
-    auto caches = LanguageModel::make_cache(max_kv_size);
-    for (int i = 0; i < num_layers(); ++i) {
-      if (!config_.sharing.slides(i)) continue;
-      caches[i] = std::make_unique<cache::RotatingKVCache>(dtype(), config_.sliding_window);
-    }
-    return caches;
+    return LanguageModel::make_cache(max_kv_size, config_.sharing.windows(config_.sliding_window));
   }
 
  private:

@@ -17,25 +17,22 @@ struct Config : nn::DecoderConfig {
     read_partial_rotary(c, "partial_rotary_factor");
   }
 
+  nn::GroupedAttention::Options attention(int) const {
+    nn::GroupedAttention::Options o(*this);
+    o.qkv_bias = attention_bias;
+    if (use_qk_norm) o.qk_norm = nn::HeadNorm::Kind::head;
+    return o;
+  }
+
+  nn::FeedForward feed_forward(const nn::Weights& w, int layer) const {
+    return nn::deepseek_feed_forward(w / "mlp", experts, layer);
+  }
+
   nn::DeepseekMoEConfig experts;
   bool use_qk_norm, attention_bias;
 };
 
-nn::GroupedAttention attention(const Config& c, const nn::Weights& w) {
-  nn::GroupedAttention::Options options(c);
-  options.qkv_bias = c.attention_bias;
-  if (c.use_qk_norm) options.qk_norm = nn::HeadNorm::Kind::head;
-  return {w, options};
-}
-
-struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
-  TransformerBlock(const Config& c, const nn::Weights& w, int layer)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
-            w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"),
-            nn::deepseek_feed_forward(w / "mlp", c.experts, layer)) {}
-};
-
-class Model final : public DecoderModel<Config, TransformerBlock> {
+class Model final : public DecoderModel<Config, nn::MixtureBlock> {
  public:
   Model(const ConfigReader& c, const nn::Weights& w) : DecoderModel(c, w) {
     nn::ignore_further_layers(w / "model", num_layers());

@@ -2,11 +2,9 @@
 // Source: mlx_lm/models/gpt_oss.py of mlx-lm 0.32. Keys follow Hugging Face's GptOssConfig.
 // Shapes: B batch, L new tokens, E hidden, H heads, K kv heads, D head dim, X experts, F their hidden rows.
 
-#include <cmath>
-
 #include "mlx_lm/models/architecture.h"
-#include "mlx_lm/nn/attention.h"
 #include "mlx_lm/nn/decoder_config.h"
+#include "mlx_lm/nn/grouped_attention.h"
 #include "mlx_lm/nn/moe.h"
 
 namespace mlx_lm::models {
@@ -29,38 +27,6 @@ struct Config : nn::DecoderConfig {
 
   nn::ExpertShape experts;
   ops::Routing routing;
-};
-
-class Attention {
- public:
-  Attention(const Config& c, const nn::Weights& w, int window)
-      : heads_(c.num_attention_heads),
-        kv_heads_(c.num_key_value_heads),
-        window_(window),
-        scale_(1.f / std::sqrt(float(c.head_dim))),
-        sinks_(w.take_vector("sinks", heads_)),
-        q_proj_(w / "q_proj", c.hidden_size, heads_ * c.head_dim, /* bias */ true),
-        k_proj_(w / "k_proj", c.hidden_size, kv_heads_ * c.head_dim, /* bias */ true),
-        v_proj_(w / "v_proj", c.hidden_size, kv_heads_ * c.head_dim, /* bias */ true),
-        o_proj_(w / "o_proj", heads_ * c.head_dim, c.hidden_size, /* bias */ true),
-        rope_(c.rope, c.rope_scaling) {}
-
-  // (B, L, E) -> (B, L, E)
-  mx::array operator()(const mx::array& x, cache::KVCache& cache) const {
-    auto [q, k, v] = project(x, q_proj_, k_proj_, v_proj_);
-    q = nn::split_heads(q, heads_);     // (B, L, H, D)
-    k = nn::split_heads(k, kv_heads_);  // (B, L, K, D)
-    v = nn::split_heads(v, kv_heads_);  // (B, L, K, D)
-    const nn::AttendOptions options{.scale = scale_, .window = window_, .softcap = 0, .sinks = sinks_};
-    return o_proj_(nn::merge_heads(nn::attend(q, k, v, &rope_, cache, options)));
-  }
-
- private:
-  int heads_, kv_heads_, window_;
-  float scale_;
-  mx::array sinks_;  // (H)
-  nn::Linear q_proj_, k_proj_, v_proj_, o_proj_;
-  nn::Rope rope_;
 };
 
 // Every second of the rows, which are counted on axis 1: gates and ups take turns.
@@ -103,10 +69,18 @@ nn::FeedForward experts(const Config& c, const nn::Weights& w) {
                  nn::SwitchGLU(w / "experts", c.experts, ops::ExpertActivation::clamped_swiglu, /* bias */ true));
 }
 
-struct TransformerBlock : nn::TransformerBlock<Attention, nn::FeedForward> {
+nn::GroupedAttention attention(const Config& c, const nn::Weights& w, int layer) {
+  nn::GroupedAttention::Options o(c);
+  o.window = c.window(layer);
+  o.sinks = w.take_vector("sinks", o.heads);
+  o.qkv_bias = o.out_bias = true;
+  return {w, o};
+}
+
+struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
   TransformerBlock(const Config& c, const nn::Weights& w, int layer)
-      : nn::TransformerBlock<Attention, nn::FeedForward>(
-            w, c.hidden_size, c.rms_norm_eps, Attention(c, w / "self_attn", c.window(layer)), experts(c, w / "mlp")) {}
+      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
+            w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn", layer), experts(c, w / "mlp")) {}
 };
 
 using Model = DecoderModel<Config, TransformerBlock>;

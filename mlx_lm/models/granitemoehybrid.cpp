@@ -7,9 +7,9 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/models/architecture.h"
-#include "mlx_lm/nn/attention.h"
 #include "mlx_lm/nn/decoder_config.h"
 #include "mlx_lm/nn/fused_experts.h"
+#include "mlx_lm/nn/grouped_attention.h"
 #include "mlx_lm/nn/mamba2.h"
 #include "mlx_lm/nn/transformer.h"
 
@@ -76,6 +76,14 @@ struct Config : nn::DecoderConfig {
   // see a factor of their input, given an eps to match.
   float stream_eps() const { return rms_norm_eps / (residual_multiplier * residual_multiplier); }
 
+  nn::GroupedAttention::Options attention() const {
+    nn::GroupedAttention::Options o(hidden_size, num_attention_heads, num_key_value_heads, head_dim);
+    if (has_positions) o.rope.emplace(rope, std::nullopt);
+    o.scale = attention_multiplier;
+    o.qkv_bias = o.out_bias = attention_bias;
+    return o;
+  }
+
   std::vector<std::string> layer_types;
   bool attention_bias, mlp_bias, has_positions;
   float embedding_multiplier, attention_multiplier, residual_multiplier, logits_scaling;
@@ -83,34 +91,6 @@ struct Config : nn::DecoderConfig {
   nn::ExpertShape experts{};
   ops::Routing routing;
   int shared_size = 0;  // of the expert that every token goes to
-};
-
-class Attention {
- public:
-  Attention(const Config& c, const nn::Weights& w)
-      : heads_(c.num_attention_heads),
-        kv_heads_(c.num_key_value_heads),
-        scale_(c.attention_multiplier),
-        q_proj_(w / "q_proj", c.hidden_size, heads_ * c.head_dim, c.attention_bias),
-        k_proj_(w / "k_proj", c.hidden_size, kv_heads_ * c.head_dim, c.attention_bias),
-        v_proj_(w / "v_proj", c.hidden_size, kv_heads_ * c.head_dim, c.attention_bias),
-        o_proj_(w / "o_proj", heads_ * c.head_dim, c.hidden_size, c.attention_bias) {
-    if (c.has_positions) rope_.emplace(c.rope, std::nullopt);
-  }
-
-  // (B, L, E) -> (B, L, E)
-  mx::array operator()(const mx::array& x, cache::KVCache& cache) const {
-    const auto [q, k, v] = project(x, q_proj_, k_proj_, v_proj_);
-    return o_proj_(nn::merge_heads(nn::attend(nn::split_heads(q, heads_), nn::split_heads(k, kv_heads_),
-                                              nn::split_heads(v, kv_heads_), rope_ ? &*rope_ : nullptr, cache,
-                                              {.scale = scale_})));
-  }
-
- private:
-  int heads_, kv_heads_;
-  float scale_;
-  nn::Linear q_proj_, k_proj_, v_proj_, o_proj_;
-  std::optional<nn::Rope> rope_;
 };
 
 // w: the layer's. Publishers fuse gates and ups, of a dense MLP as well, which they call the shared one.
@@ -138,7 +118,7 @@ class Layer {
     if (c.layer_types[layer] == "mamba") {
       mamba_.emplace(w / "mamba", c.mixer);
     } else {
-      self_attn_.emplace(c, w / "self_attn");
+      self_attn_.emplace(w / "self_attn", c.attention());
     }
   }
 
@@ -151,7 +131,7 @@ class Layer {
 
  private:
   std::optional<nn::Mamba2Mixer> mamba_;
-  std::optional<Attention> self_attn_;
+  std::optional<nn::GroupedAttention> self_attn_;
   nn::FeedForward feed_forward_;
   nn::RMSNorm input_layernorm_, post_attention_layernorm_;
 };

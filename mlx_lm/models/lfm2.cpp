@@ -8,7 +8,7 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/models/architecture.h"
-#include "mlx_lm/nn/attention.h"
+#include "mlx_lm/nn/grouped_attention.h"
 #include "mlx_lm/nn/moe.h"
 #include "mlx_lm/nn/short_convolution.h"
 #include "mlx_lm/nn/transformer.h"
@@ -104,36 +104,16 @@ struct Config {
   nn::Rope::Options rope;
 };
 
-class Attention {
- public:
-  Attention(const Config& c, const nn::Weights& w)
-      : heads_(c.num_attention_heads),
-        kv_heads_(c.num_key_value_heads),
-        scale_(1.f / std::sqrt(float(c.head_dim))),
-        q_proj_(w / "q_proj", c.hidden_size, heads_ * c.head_dim),
-        k_proj_(w / "k_proj", c.hidden_size, kv_heads_ * c.head_dim),
-        v_proj_(w / "v_proj", c.hidden_size, kv_heads_ * c.head_dim),
-        out_proj_(w / "out_proj", heads_ * c.head_dim, c.hidden_size),
-        q_layernorm_(w / "q_layernorm", c.head_dim, c.norm_eps),
-        k_layernorm_(w / "k_layernorm", c.head_dim, c.norm_eps),
-        rope_(c.rope, std::nullopt) {}
-
-  // (B, L, E) -> (B, L, E)
-  mx::array operator()(const mx::array& x, cache::Cache& cache) const {
-    auto [q, k, v] = project(x, q_proj_, k_proj_, v_proj_);
-    q = q_layernorm_(nn::split_heads(q, heads_));     // (B, L, H, D)
-    k = k_layernorm_(nn::split_heads(k, kv_heads_));  // (B, L, K, D)
-    v = nn::split_heads(v, kv_heads_);                // (B, L, K, D)
-    return out_proj_(nn::merge_heads(nn::attend(q, k, v, rope_, kv(cache), scale_)));
-  }
-
- private:
-  int heads_, kv_heads_;
-  float scale_;
-  nn::Linear q_proj_, k_proj_, v_proj_, out_proj_;
-  nn::RMSNorm q_layernorm_, k_layernorm_;
-  nn::Rope rope_;
-};
+nn::GroupedAttention attention(const Config& c, const nn::Weights& w) {
+  w.rename("q_layernorm", "q_norm");
+  w.rename("k_layernorm", "k_norm");
+  nn::GroupedAttention::Options o(c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim);
+  o.rope.emplace(c.rope, std::nullopt);
+  o.qk_norm = nn::HeadNorm::Kind::head;
+  o.eps = c.norm_eps;
+  o.out = "out_proj";
+  return {w, o};
+}
 
 class ShortConv {
  public:
@@ -179,7 +159,7 @@ class Layer {
         ffn_norm_(w / "ffn_norm", c.hidden_size, c.norm_eps),
         feed_forward_(feed_forward(c, w / "feed_forward", layer)) {
     if (c.attends[layer]) {
-      self_attn_.emplace(c, w / "self_attn");
+      self_attn_.emplace(attention(c, w / "self_attn"));
     } else {
       conv_.emplace(c, w / "conv");
     }
@@ -188,13 +168,13 @@ class Layer {
   // (B, L, E) -> (B, L, E)
   mx::array operator()(const mx::array& x, cache::Cache& cache) const {
     const auto norm = operator_norm_(x);
-    const auto h = ops::residual_add(x, self_attn_ ? (*self_attn_)(norm, cache) : (*conv_)(norm, cache));
+    const auto h = ops::residual_add(x, self_attn_ ? (*self_attn_)(norm, kv(cache)) : (*conv_)(norm, cache));
     return ops::residual_add(h, feed_forward_(ffn_norm_(h)));
   }
 
  private:
   nn::RMSNorm operator_norm_, ffn_norm_;
-  std::optional<Attention> self_attn_;
+  std::optional<nn::GroupedAttention> self_attn_;
   std::optional<ShortConv> conv_;
   nn::FeedForward feed_forward_;
 };

@@ -2,11 +2,8 @@
 // Source: mlx_lm/models/llama.py of mlx-lm 0.32. Keys follow Hugging Face's LlamaConfig.
 // Shapes: B batch, L new tokens, E hidden, H heads, K kv heads, D head dim, V vocabulary.
 
-#include <algorithm>
 #include <cmath>
 
-#include "mlx_lm/base/error.h"
-#include "mlx_lm/cache/rotating.h"
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/nn/attention.h"
 #include "mlx_lm/nn/decoder_config.h"
@@ -19,25 +16,12 @@ struct Config : nn::DecoderConfig {
   explicit Config(const ConfigReader& c)
       : DecoderConfig(c, {.rope_theta = 10000.f, .tie_word_embeddings = true}),
         attention_bias(c.get<bool>("attention_bias", false)),
-        mlp_bias(c.get<bool>("mlp_bias", false)),
-        layer_types(c.get<std::vector<std::string>>("layer_types", {})) {
-    if (layer_types.empty()) layer_types.assign(num_hidden_layers, "full_attention");
-    if (int(layer_types.size()) != num_hidden_layers) {
-      fail<ConfigError>("[config] {}: layer_types: expected {} entries, found {}", c.where(), num_hidden_layers,
-                        layer_types.size());
-    }
-    if (std::find(layer_types.begin(), layer_types.end(), "sliding_attention") != layer_types.end()) {
-      sliding_window = c.get_size("sliding_window");
-    }
+        mlp_bias(c.get<bool>("mlp_bias", false)) {
+    read_layer_types(c);
   }
-
-  // Tokens that a layer sees, the newest included; 0 for all.
-  int window(int layer) const { return layer_types[layer] == "sliding_attention" ? sliding_window : 0; }
 
   bool attention_bias;
   bool mlp_bias;
-  std::vector<std::string> layer_types;
-  int sliding_window = 0;
 };
 
 class Attention {
@@ -118,11 +102,7 @@ class Model final : public LanguageModel {
 
   // mlx-lm ignores max_kv_size for this architecture; here it bounds the layers that do not slide anyway.
   cache::KVCaches make_cache(int max_kv_size) const override {
-    auto caches = LanguageModel::make_cache(max_kv_size);
-    for (int i = 0; i < num_layers(); ++i) {
-      if (config_.window(i) > 0) caches[i] = std::make_unique<cache::RotatingKVCache>(dtype(), config_.window(i));
-    }
-    return caches;
+    return LanguageModel::make_cache(max_kv_size, config_.windows);
   }
 
  private:

@@ -7,6 +7,7 @@
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/nn/short_convolution.h"
+#include "mlx_lm/nn/state_space_model.h"
 #include "mlx_lm/nn/transformer.h"
 
 namespace mlx_lm::models {
@@ -89,49 +90,18 @@ class MambaBlock {
   nn::Linear out_proj_;
 };
 
-class ResidualBlock {
- public:
-  ResidualBlock(const Config& c, const nn::Weights& w)
-      : mixer_(c, w / "mixer"), norm_(w / "norm", c.hidden_size, kNormEps) {}
-
-  // (B, L, E) -> (B, L, E)
-  mx::array operator()(const mx::array& x, cache::StateCache& cache) const {
-    return ops::residual_add(x, mixer_(norm_(x), cache));
-  }
-
- private:
-  MambaBlock mixer_;
-  nn::RMSNorm norm_;
-};
-
-class Mamba {
- public:
-  Mamba(const Config& c, const nn::Weights& w)
-      : embeddings_(w / "embeddings", c.vocab_size, c.hidden_size), norm_f_(w / "norm_f", c.hidden_size, kNormEps) {
-    for (int i = 0; i < c.num_hidden_layers; ++i) layers_.emplace_back(c, w / "layers" / i);
-  }
-
-  // tokens (B, L) -> (B, L, E)
-  mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const {
-    auto h = embeddings_(tokens);
-    for (size_t i = 0; i < layers_.size(); ++i) h = layers_[i](h, states(*caches[i]));
-    return norm_f_(h);
-  }
-
-  const nn::Embedding& embeddings() const { return embeddings_; }
-
- private:
-  nn::Embedding embeddings_;
-  std::vector<ResidualBlock> layers_;
-  nn::RMSNorm norm_f_;
-};
-
 class Model final : public LanguageModel {
  public:
   Model(const ConfigReader& reader, const nn::Weights& w)
       : LanguageModel(w),
         config_(reader),
-        backbone_(config_, w / "backbone"),
+        backbone_(w / "backbone",
+                  {.vocab_size = config_.vocab_size,
+                   .hidden_size = config_.hidden_size,
+                   .layers = config_.num_hidden_layers,
+                   .eps = kNormEps,
+                   .final_eps = kNormEps},
+                  [&](const nn::Weights& mixer) { return MambaBlock(config_, mixer); }),
         lm_head_(w, config_.tie_word_embeddings, config_.hidden_size, config_.vocab_size) {}
 
   // tokens (B, L) -> logits (B, L, V)
@@ -142,16 +112,11 @@ class Model final : public LanguageModel {
   int num_layers() const override { return config_.num_hidden_layers; }
   int vocab_size() const override { return config_.vocab_size; }
 
-  // A state has one size, whatever the text's.
-  cache::KVCaches make_cache(int /*max_kv_size*/) const override {
-    cache::KVCaches caches;
-    for (int i = 0; i < num_layers(); ++i) caches.push_back(std::make_unique<cache::StateCache>(2));
-    return caches;
-  }
+  cache::KVCaches make_cache(int /*max_kv_size*/) const override { return backbone_.make_cache(); }
 
  private:
   Config config_;
-  Mamba backbone_;
+  nn::StateSpaceModel<MambaBlock> backbone_;
   nn::LMHead lm_head_;
 };
 

@@ -5,6 +5,7 @@
 #include "mlx_lm/nn/mamba2.h"
 
 #include "mlx_lm/models/architecture.h"
+#include "mlx_lm/nn/state_space_model.h"
 #include "mlx_lm/nn/transformer.h"
 
 namespace mlx_lm::models {
@@ -33,50 +34,17 @@ struct Config {
   nn::Mamba2Mixer::Options mixer;
 };
 
-class ResidualBlock {
- public:
-  ResidualBlock(const Config& c, const nn::Weights& w)
-      : mixer_(w / "mixer", c.mixer), norm_(w / "norm", c.mixer.hidden_size, 1e-5f) {}
-
-  // (B, L, E) -> (B, L, E)
-  mx::array operator()(const mx::array& x, cache::StateCache& cache) const {
-    return ops::residual_add(x, mixer_(norm_(x), cache));
-  }
-
- private:
-  nn::Mamba2Mixer mixer_;
-  nn::RMSNorm norm_;
-};
-
-class Mamba2 {
- public:
-  Mamba2(const Config& c, const nn::Weights& w)
-      : embeddings_(w / "embeddings", c.vocab_size, c.mixer.hidden_size),
-        norm_f_(w / "norm_f", c.mixer.hidden_size, c.mixer.eps) {
-    for (int i = 0; i < c.num_hidden_layers; ++i) layers_.emplace_back(c, w / "layers" / i);
-  }
-
-  // tokens (B, L) -> (B, L, E)
-  mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const {
-    auto h = embeddings_(tokens);
-    for (size_t i = 0; i < layers_.size(); ++i) h = layers_[i](h, states(*caches[i]));
-    return norm_f_(h);
-  }
-
-  const nn::Embedding& embeddings() const { return embeddings_; }
-
- private:
-  nn::Embedding embeddings_;
-  std::vector<ResidualBlock> layers_;
-  nn::RMSNorm norm_f_;
-};
-
 class Model final : public LanguageModel {
  public:
   Model(const ConfigReader& reader, const nn::Weights& w)
       : LanguageModel(w),
         config_(reader),
-        backbone_(config_, w / "backbone"),
+        backbone_(w / "backbone",
+                  {.vocab_size = config_.vocab_size,
+                   .hidden_size = config_.mixer.hidden_size,
+                   .layers = config_.num_hidden_layers,
+                   .final_eps = config_.mixer.eps},
+                  [&](const nn::Weights& mixer) { return nn::Mamba2Mixer(mixer, config_.mixer); }),
         lm_head_(w, config_.tie_word_embeddings, config_.mixer.hidden_size, config_.vocab_size) {}
 
   // tokens (B, L) -> logits (B, L, V)
@@ -87,16 +55,11 @@ class Model final : public LanguageModel {
   int num_layers() const override { return config_.num_hidden_layers; }
   int vocab_size() const override { return config_.vocab_size; }
 
-  // A state has one size, whatever the text's.
-  cache::KVCaches make_cache(int /*max_kv_size*/) const override {
-    cache::KVCaches caches;
-    for (int i = 0; i < num_layers(); ++i) caches.push_back(std::make_unique<cache::StateCache>(2));
-    return caches;
-  }
+  cache::KVCaches make_cache(int /*max_kv_size*/) const override { return backbone_.make_cache(); }
 
  private:
   Config config_;
-  Mamba2 backbone_;
+  nn::StateSpaceModel<nn::Mamba2Mixer> backbone_;
   nn::LMHead lm_head_;
 };
 

@@ -22,32 +22,27 @@ struct Config : nn::DecoderConfig {
     rope.dims = c.get_size("rotary_dim", 2, head_dim);
   }
 
+  nn::GroupedAttention::Options attention(int) const {
+    nn::GroupedAttention::Options o(*this);
+    if (use_qk_norm) o.qk_norm = nn::HeadNorm::Kind::full;
+    return o;
+  }
+
+  nn::FeedForward feed_forward(const nn::Weights& layer, int) const {
+    const auto w = layer / "block_sparse_moe";
+    nn::rename_experts(w, experts.experts, {{"w1", "gate_proj"}, {"w3", "up_proj"}, {"w2", "down_proj"}});
+    auto correction = w.take_array("e_score_correction_bias", {experts.experts});
+    return nn::MoE(
+        nn::Router(w / "gate", hidden_size, experts.experts, routing, /* bias */ false, std::move(correction)),
+        nn::SwitchGLU(w / "switch_mlp", experts));
+  }
+
   nn::ExpertShape experts;
   ops::Routing routing;
   bool use_qk_norm;
 };
 
-nn::GroupedAttention attention(const Config& c, const nn::Weights& w) {
-  nn::GroupedAttention::Options options(c);
-  if (c.use_qk_norm) options.qk_norm = nn::HeadNorm::Kind::full;
-  return {w, options};
-}
-
-nn::FeedForward experts(const Config& c, const nn::Weights& w) {
-  nn::rename_experts(w, c.experts.experts, {{"w1", "gate_proj"}, {"w3", "up_proj"}, {"w2", "down_proj"}});
-  auto correction = w.take_array("e_score_correction_bias", {c.experts.experts});
-  return nn::MoE(
-      nn::Router(w / "gate", c.hidden_size, c.experts.experts, c.routing, /* bias */ false, std::move(correction)),
-      nn::SwitchGLU(w / "switch_mlp", c.experts));
-}
-
-struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
-  TransformerBlock(const Config& c, const nn::Weights& w, int)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
-            w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"), experts(c, w / "block_sparse_moe")) {}
-};
-
-using Model = DecoderModel<Config, TransformerBlock>;
+using Model = DecoderModel<Config, nn::MixtureBlock>;
 
 }  // namespace
 

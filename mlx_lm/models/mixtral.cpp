@@ -21,24 +21,20 @@ struct Config : nn::DecoderConfig {
     nn::check(routing, experts.experts, c.where());
   }
 
+  nn::GroupedAttention::Options attention(int) const { return nn::GroupedAttention::Options(*this); }
+
+  nn::FeedForward feed_forward(const nn::Weights& layer, int) const {
+    const auto w = layer / "block_sparse_moe";
+    nn::rename_experts(w, experts.experts, {{"w1", "gate_proj"}, {"w3", "up_proj"}, {"w2", "down_proj"}});
+    return nn::MoE(nn::Router(w / "gate", hidden_size, experts.experts, routing),
+                   nn::SwitchGLU(w / "switch_mlp", experts));
+  }
+
   nn::ExpertShape experts;
   ops::Routing routing;
 };
 
-nn::FeedForward experts(const Config& c, const nn::Weights& w) {
-  nn::rename_experts(w, c.experts.experts, {{"w1", "gate_proj"}, {"w3", "up_proj"}, {"w2", "down_proj"}});
-  return nn::MoE(nn::Router(w / "gate", c.hidden_size, c.experts.experts, c.routing),
-                 nn::SwitchGLU(w / "switch_mlp", c.experts));
-}
-
-struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
-  TransformerBlock(const Config& c, const nn::Weights& w, int)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
-            w, c.hidden_size, c.rms_norm_eps, nn::GroupedAttention(w / "self_attn", nn::GroupedAttention::Options(c)),
-            experts(c, w / "block_sparse_moe")) {}
-};
-
-using Model = DecoderModel<Config, TransformerBlock>;
+using Model = DecoderModel<Config, nn::MixtureBlock>;
 
 }  // namespace
 

@@ -7,7 +7,7 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/models/architecture.h"
-#include "mlx_lm/nn/attention.h"
+#include "mlx_lm/nn/grouped_attention.h"
 #include "mlx_lm/nn/mamba2.h"
 #include "mlx_lm/nn/moe.h"
 #include "mlx_lm/nn/transformer.h"
@@ -98,6 +98,12 @@ struct Config {
     return letters;
   }
 
+  nn::GroupedAttention::Options attention() const {
+    nn::GroupedAttention::Options o(hidden_size, num_attention_heads, num_key_value_heads, head_dim);
+    o.qkv_bias = o.out_bias = attention_bias;
+    return o;
+  }
+
   std::string layers;
   int vocab_size, hidden_size, intermediate_size, num_attention_heads, num_key_value_heads, head_dim;
   bool attention_bias, mlp_bias;
@@ -106,30 +112,6 @@ struct Config {
   nn::ExpertShape experts{};
   ops::Routing routing;
   std::optional<int> latent_size, shared_size;
-};
-
-class Attention {
- public:
-  Attention(const Config& c, const nn::Weights& w)
-      : heads_(c.num_attention_heads),
-        kv_heads_(c.num_key_value_heads),
-        scale_(1.f / std::sqrt(float(c.head_dim))),
-        q_proj_(w / "q_proj", c.hidden_size, heads_ * c.head_dim, c.attention_bias),
-        k_proj_(w / "k_proj", c.hidden_size, kv_heads_ * c.head_dim, c.attention_bias),
-        v_proj_(w / "v_proj", c.hidden_size, kv_heads_ * c.head_dim, c.attention_bias),
-        o_proj_(w / "o_proj", heads_ * c.head_dim, c.hidden_size, c.attention_bias) {}
-
-  // (B, L, E) -> (B, L, E)
-  mx::array operator()(const mx::array& x, cache::KVCache& cache) const {
-    const auto [q, k, v] = project(x, q_proj_, k_proj_, v_proj_);
-    return o_proj_(nn::merge_heads(nn::attend(nn::split_heads(q, heads_), nn::split_heads(k, kv_heads_),
-                                              nn::split_heads(v, kv_heads_), nullptr, cache, {.scale = scale_})));
-  }
-
- private:
-  int heads_, kv_heads_;
-  float scale_;
-  nn::Linear q_proj_, k_proj_, v_proj_, o_proj_;
 };
 
 // down(max(up(x), 0)^2)
@@ -185,7 +167,7 @@ class Block {
   Block(const Config& c, const nn::Weights& w, char kind) : norm_(w / "norm", c.hidden_size, c.eps) {
     const auto mixer = w / "mixer";
     if (kind == kMamba) mamba_.emplace(mixer, c.mixer);
-    if (kind == kAttention) attention_.emplace(c, mixer);
+    if (kind == kAttention) attention_.emplace(mixer, c.attention());
     if (kind == kMlp) mlp_.emplace(c, mixer, c.intermediate_size);
     if (kind == kExperts) moe_.emplace(c, mixer);
   }
@@ -203,7 +185,7 @@ class Block {
  private:
   nn::RMSNorm norm_;
   std::optional<nn::Mamba2Mixer> mamba_;
-  std::optional<Attention> attention_;
+  std::optional<nn::GroupedAttention> attention_;
   std::optional<MLP> mlp_;
   std::optional<MoE> moe_;
 };

@@ -14,27 +14,17 @@ struct Config : nn::DecoderConfig {
         attention_bias(c.get<bool>("attention_bias", false)),
         mlp_bias(c.get<bool>("mlp_bias", false)) {}
 
-  bool attention_bias, mlp_bias;
-};
-
-struct TransformerBlock : nn::SandwichBlock<nn::GroupedAttention> {
-  TransformerBlock(const Config& c, const nn::Weights& w, int)
-      : SandwichBlock({.before_attention = {},
-                       .after_attention = c.norm(w / "post_attention_layernorm"),
-                       .before_mlp = {},
-                       .after_mlp = c.norm(w / "post_feedforward_layernorm")},
-                      nn::GroupedAttention(w / "self_attn", options(c)),
-                      nn::MLP(w / "mlp", c.hidden_size, c.intermediate_size, c.mlp_bias)) {}
-
-  static nn::GroupedAttention::Options options(const Config& c) {
-    nn::GroupedAttention::Options o(c);
-    o.qkv_bias = o.out_bias = c.attention_bias;
+  nn::GroupedAttention::Options attention(int) const {
+    nn::GroupedAttention::Options o(*this);
+    o.qkv_bias = o.out_bias = attention_bias;
     o.qk_norm = nn::HeadNorm::Kind::full;
     return o;
   }
+
+  bool attention_bias, mlp_bias;
 };
 
-using Model = DecoderModel<Config, TransformerBlock>;
+using Model = DecoderModel<Config, nn::PostNormBlock>;
 
 }  // namespace
 

@@ -18,29 +18,19 @@ struct Config : nn::DecoderConfig {
     for (int i = 0; i < num_hidden_layers; ++i) windows.push_back((i + 1) % 4 == 0 ? 0 : sliding_window);
   }
 
-  bool attention_bias;
-};
-
-struct TransformerBlock : nn::SandwichBlock<nn::GroupedAttention> {
-  TransformerBlock(const Config& c, const nn::Weights& w, int layer)
-      : SandwichBlock({.before_attention = {},
-                       .after_attention = c.norm(w / "post_attention_layernorm"),
-                       .before_mlp = {},
-                       .after_mlp = c.norm(w / "post_feedforward_layernorm")},
-                      nn::GroupedAttention(w / "self_attn", options(c, layer)),
-                      nn::MLP(w / "mlp", c.hidden_size, c.intermediate_size)) {}
-
-  static nn::GroupedAttention::Options options(const Config& c, int layer) {
-    nn::GroupedAttention::Options o(c);
-    o.window = c.window(layer);
-    if (o.window > 0) o.rope.emplace(c.rope, std::nullopt);
-    o.qkv_bias = o.out_bias = c.attention_bias;
+  nn::GroupedAttention::Options attention(int layer) const {
+    nn::GroupedAttention::Options o(*this);
+    o.window = window(layer);
+    if (o.window > 0) o.rope.emplace(rope, std::nullopt);
+    o.qkv_bias = o.out_bias = attention_bias;
     o.qk_norm = nn::HeadNorm::Kind::full;
     return o;
   }
+
+  bool attention_bias;
 };
 
-using Model = DecoderModel<Config, TransformerBlock>;
+using Model = DecoderModel<Config, nn::PostNormBlock>;
 
 }  // namespace
 

@@ -22,31 +22,26 @@ struct Config : nn::DecoderConfig {
     nn::check(routing, experts.experts, c.where());
   }
 
+  nn::GroupedAttention::Options attention(int) const {
+    nn::GroupedAttention::Options o(*this);
+    o.qkv_bias = o.out_bias = attention_bias;
+    o.qk_norm = nn::HeadNorm::Kind::full;
+    return o;
+  }
+
+  nn::FeedForward feed_forward(const nn::Weights& layer, int) const {
+    const auto w = layer / "mlp";
+    nn::rename_experts(w, experts.experts);
+    return nn::MoE(nn::Router(w / "gate", hidden_size, experts.experts, routing),
+                   nn::SwitchGLU(w / "switch_mlp", experts, ops::ExpertActivation::swiglu, mlp_bias));
+  }
+
   nn::ExpertShape experts;
   ops::Routing routing;
   bool attention_bias, mlp_bias;
 };
 
-nn::GroupedAttention attention(const Config& c, const nn::Weights& w) {
-  nn::GroupedAttention::Options options(c);
-  options.qkv_bias = options.out_bias = c.attention_bias;
-  options.qk_norm = nn::HeadNorm::Kind::full;
-  return {w, options};
-}
-
-nn::FeedForward experts(const Config& c, const nn::Weights& w) {
-  nn::rename_experts(w, c.experts.experts);
-  return nn::MoE(nn::Router(w / "gate", c.hidden_size, c.experts.experts, c.routing),
-                 nn::SwitchGLU(w / "switch_mlp", c.experts, ops::ExpertActivation::swiglu, c.mlp_bias));
-}
-
-struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
-  TransformerBlock(const Config& c, const nn::Weights& w, int)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
-            w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"), experts(c, w / "mlp")) {}
-};
-
-using Model = DecoderModel<Config, TransformerBlock>;
+using Model = DecoderModel<Config, nn::MixtureBlock>;
 
 }  // namespace
 

@@ -1,101 +1,24 @@
 // Qwen 2 and 2.5: Llama with biases on the query, key and value projections.
 // Source: mlx_lm/models/qwen2.py of mlx-lm 0.32. Keys follow Hugging Face's Qwen2Config.
-// Shapes: B batch, L new tokens, E hidden, H heads, K kv heads, D head dim, V vocabulary.
-
-#include <cmath>
 
 #include "mlx_lm/models/architecture.h"
-#include "mlx_lm/nn/attention.h"
 #include "mlx_lm/nn/decoder_config.h"
-#include "mlx_lm/nn/transformer.h"
+#include "mlx_lm/nn/grouped_attention.h"
 
 namespace mlx_lm::models {
 namespace {
 
 struct Config : nn::DecoderConfig {
   explicit Config(const ConfigReader& c) : DecoderConfig(c, {.rope_theta = 1000000.f, .tie_word_embeddings = true}) {}
+
+  nn::GroupedAttention::Options attention(int) const {
+    nn::GroupedAttention::Options o(*this);
+    o.qkv_bias = true;
+    return o;
+  }
 };
 
-class Attention {
- public:
-  Attention(const Config& c, const nn::Weights& w)
-      : heads_(c.num_attention_heads),
-        kv_heads_(c.num_key_value_heads),
-        scale_(1.f / std::sqrt(float(c.head_dim))),
-        q_proj_(w / "q_proj", c.hidden_size, heads_ * c.head_dim, /* bias */ true),
-        k_proj_(w / "k_proj", c.hidden_size, kv_heads_ * c.head_dim, /* bias */ true),
-        v_proj_(w / "v_proj", c.hidden_size, kv_heads_ * c.head_dim, /* bias */ true),
-        o_proj_(w / "o_proj", heads_ * c.head_dim, c.hidden_size),
-        rope_(c.rope, c.rope_scaling) {}
-
-  // (B, L, E) -> (B, L, E)
-  mx::array operator()(const mx::array& x, cache::KVCache& cache) const {
-    auto [q, k, v] = project(x, q_proj_, k_proj_, v_proj_);
-    q = nn::split_heads(q, heads_);     // (B, L, H, D)
-    k = nn::split_heads(k, kv_heads_);  // (B, L, K, D)
-    v = nn::split_heads(v, kv_heads_);  // (B, L, K, D)
-    return o_proj_(nn::merge_heads(nn::attend(q, k, v, rope_, cache, scale_)));
-  }
-
- private:
-  int heads_, kv_heads_;
-  float scale_;
-  nn::Linear q_proj_, k_proj_, v_proj_, o_proj_;
-  nn::Rope rope_;
-};
-
-using TransformerBlock = nn::TransformerBlock<Attention>;
-
-class Qwen2Model {
- public:
-  Qwen2Model(const Config& c, const nn::Weights& w)
-      : embed_tokens_(w / "embed_tokens", c.vocab_size, c.hidden_size),
-        norm_(w / "norm", c.hidden_size, c.rms_norm_eps) {
-    for (int i = 0; i < c.num_hidden_layers; ++i) {
-      const auto layer = w / "layers" / i;
-      layers_.emplace_back(layer, c.hidden_size, c.rms_norm_eps, Attention(c, layer / "self_attn"),
-                           nn::MLP(layer / "mlp", c.hidden_size, c.intermediate_size));
-    }
-  }
-
-  // tokens (B, L) -> (B, L, E)
-  mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const {
-    auto h = embed_tokens_(tokens);
-    for (size_t i = 0; i < layers_.size(); ++i) h = layers_[i](h, kv(*caches[i]));
-    return norm_(h);
-  }
-
-  const nn::Embedding& embed_tokens() const { return embed_tokens_; }
-
- private:
-  nn::Embedding embed_tokens_;
-  std::vector<TransformerBlock> layers_;
-  nn::RMSNorm norm_;
-};
-
-class Model final : public LanguageModel {
- public:
-  Model(const ConfigReader& reader, const nn::Weights& w)
-      : LanguageModel(w),
-        config_(reader),
-        model_(config_, w / "model"),
-        lm_head_(w, config_.tie_word_embeddings, config_.hidden_size, config_.vocab_size) {
-    w.ignore("rotary_emb.inv_freq");  // older checkpoints store what the configuration says anyway
-  }
-
-  // tokens (B, L) -> logits (B, L, V)
-  mx::array operator()(const mx::array& tokens, cache::KVCaches& caches) const override {
-    return lm_head_(model_(tokens, caches), model_.embed_tokens());
-  }
-
-  int num_layers() const override { return config_.num_hidden_layers; }
-  int vocab_size() const override { return config_.vocab_size; }
-
- private:
-  Config config_;
-  Qwen2Model model_;
-  nn::LMHead lm_head_;
-};
+using Model = DecoderModel<Config, nn::PreNormBlock>;
 
 }  // namespace
 

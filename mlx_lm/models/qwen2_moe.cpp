@@ -21,32 +21,27 @@ struct Config : nn::DecoderConfig {
     nn::check(routing, experts.experts, c.where());
   }
 
+  nn::GroupedAttention::Options attention(int) const {
+    nn::GroupedAttention::Options o(*this);
+    o.qkv_bias = true;
+    return o;
+  }
+
+  nn::FeedForward feed_forward(const nn::Weights& layer, int) const {
+    const auto w = layer / "mlp";
+    nn::rename_experts(w, experts.experts);
+    return nn::MoE(nn::Router(w / "gate", hidden_size, experts.experts, routing),
+                   nn::SwitchGLU(w / "switch_mlp", experts),
+                   nn::MLP(w / "shared_expert", hidden_size, shared_expert_intermediate_size),
+                   nn::Linear(w / "shared_expert_gate", hidden_size, 1));
+  }
+
   nn::ExpertShape experts;
   int shared_expert_intermediate_size;
   ops::Routing routing;
 };
 
-nn::GroupedAttention attention(const Config& c, const nn::Weights& w) {
-  nn::GroupedAttention::Options options(c);
-  options.qkv_bias = true;
-  return {w, options};
-}
-
-nn::FeedForward experts(const Config& c, const nn::Weights& w) {
-  nn::rename_experts(w, c.experts.experts);
-  return nn::MoE(nn::Router(w / "gate", c.hidden_size, c.experts.experts, c.routing),
-                 nn::SwitchGLU(w / "switch_mlp", c.experts),
-                 nn::MLP(w / "shared_expert", c.hidden_size, c.shared_expert_intermediate_size),
-                 nn::Linear(w / "shared_expert_gate", c.hidden_size, 1));
-}
-
-struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
-  TransformerBlock(const Config& c, const nn::Weights& w, int)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
-            w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"), experts(c, w / "mlp")) {}
-};
-
-using Model = DecoderModel<Config, TransformerBlock>;
+using Model = DecoderModel<Config, nn::MixtureBlock>;
 
 }  // namespace
 

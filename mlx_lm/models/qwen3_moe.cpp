@@ -31,32 +31,27 @@ struct Config : nn::DecoderConfig {
            std::find(dense.begin(), dense.end(), layer) == dense.end();
   }
 
+  nn::GroupedAttention::Options attention(int) const {
+    nn::GroupedAttention::Options o(*this);
+    o.qk_norm = nn::HeadNorm::Kind::head;
+    return o;
+  }
+
+  nn::FeedForward feed_forward(const nn::Weights& layer, int i) const {
+    const auto w = layer / "mlp";
+    if (!sparse(i)) return nn::MLP(w, hidden_size, intermediate_size);
+    nn::rename_experts(w, experts.experts);
+    return nn::MoE(nn::Router(w / "gate", hidden_size, experts.experts, routing),
+                   nn::SwitchGLU(w / "switch_mlp", experts));
+  }
+
   nn::ExpertShape experts;
   ops::Routing routing;
   int decoder_sparse_step;
   std::vector<int> mlp_only_layers;
 };
 
-nn::GroupedAttention attention(const Config& c, const nn::Weights& w) {
-  nn::GroupedAttention::Options options(c);
-  options.qk_norm = nn::HeadNorm::Kind::head;
-  return {w, options};
-}
-
-nn::FeedForward feed_forward(const Config& c, const nn::Weights& w, int layer) {
-  if (!c.sparse(layer)) return nn::MLP(w, c.hidden_size, c.intermediate_size);
-  nn::rename_experts(w, c.experts.experts);
-  return nn::MoE(nn::Router(w / "gate", c.hidden_size, c.experts.experts, c.routing),
-                 nn::SwitchGLU(w / "switch_mlp", c.experts));
-}
-
-struct TransformerBlock : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward> {
-  TransformerBlock(const Config& c, const nn::Weights& w, int layer)
-      : nn::TransformerBlock<nn::GroupedAttention, nn::FeedForward>(
-            w, c.hidden_size, c.rms_norm_eps, attention(c, w / "self_attn"), feed_forward(c, w / "mlp", layer)) {}
-};
-
-using Model = DecoderModel<Config, TransformerBlock>;
+using Model = DecoderModel<Config, nn::MixtureBlock>;
 
 }  // namespace
 

@@ -34,6 +34,8 @@ struct DecoderConfig {
   int window(int layer) const { return windows.empty() ? 0 : windows[layer]; }
   // A norm of the decoder's kind. A Config whose decoder has another kind hides this by its own.
   RMSNorm norm(const Weights& w) const { return {w, hidden_size, rms_norm_eps}; }
+  // Whether the output layer is the embedding's. A Config that does not go by the field hides this too.
+  bool tied(const Weights&) const { return tie_word_embeddings; }
 
   int hidden_size;
   int num_hidden_layers;
@@ -53,7 +55,8 @@ struct DecoderConfig {
   float output_multiplier = 1.f;     // of what the output layer reads
   int learned_positions = 0;         // rows of a table of positions; 0: there is none
   bool lm_head_bias = false;
-  struct {  // what checkpoints call the parts of the model
+  bool stores_inv_freq = true;  // older checkpoints may have rotary_emb.inv_freq, which the configuration says anyway
+  struct {                      // what checkpoints call the parts of the model
     const char* model = "model";
     const char* embed_tokens = "embed_tokens";
     const char* positions = "wpe";

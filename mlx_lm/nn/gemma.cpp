@@ -1,6 +1,13 @@
 #include "mlx_lm/nn/gemma.h"
 
+#include <cmath>
+
 namespace mlx_lm::nn {
+
+GemmaConfig::GemmaConfig(const ConfigReader& c, const Defaults& defaults) : DecoderConfig(c, defaults) {
+  embedding_multiplier = std::sqrt(float(hidden_size));
+  tie_word_embeddings = true;
+}
 
 GegluMLP::GegluMLP(const Weights& w, int hidden_size, int intermediate_size, ops::Gelu kind)
     : kind_(kind),

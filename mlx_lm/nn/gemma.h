@@ -1,12 +1,18 @@
 // What the Gemma models have in common.
 #pragma once
 
-#include <utility>
-
 #include "mlx_lm/cache/kv_cache.h"
+#include "mlx_lm/nn/decoder_config.h"
+#include "mlx_lm/nn/grouped_attention.h"
 #include "mlx_lm/nn/layers.h"
 
 namespace mlx_lm::nn {
+
+// Embeddings are scaled by the root of their width, norms stored less 1, and the output layer is the embedding's.
+struct GemmaConfig : DecoderConfig {
+  GemmaConfig(const ConfigReader& c, const Defaults& defaults);
+  RMSNorm norm(const Weights& w) const { return {w, hidden_size, rms_norm_eps, 1.f}; }
+};
 
 // down(gelu(gate(x)) * up(x)). Takes gate_proj, up_proj, down_proj.
 class GegluMLP {
@@ -25,16 +31,17 @@ mx::array clipped_add(const mx::array& a, const mx::array& b);
 
 // Norms on both sides: h = x + norm(attention(norm(x))), then h + norm(mlp(norm(h))). Takes input_layernorm,
 // post_attention_layernorm, pre_feedforward_layernorm and post_feedforward_layernorm, all stored less 1.
-template <class Attention>
+// Config: derives from GemmaConfig, and has attention(layer), which gives GroupedAttention's Options.
 class GemmaBlock {
  public:
-  GemmaBlock(const Weights& w, int hidden_size, float eps, Attention attention, GegluMLP mlp)
-      : self_attn_(std::move(attention)),
-        mlp_(std::move(mlp)),
-        input_layernorm_(w / "input_layernorm", hidden_size, eps, 1.f),
-        post_attention_layernorm_(w / "post_attention_layernorm", hidden_size, eps, 1.f),
-        pre_feedforward_layernorm_(w / "pre_feedforward_layernorm", hidden_size, eps, 1.f),
-        post_feedforward_layernorm_(w / "post_feedforward_layernorm", hidden_size, eps, 1.f) {}
+  template <class Config>
+  GemmaBlock(const Config& c, const Weights& w, int layer)
+      : self_attn_(w / "self_attn", c.attention(layer)),
+        mlp_(w / "mlp", c.hidden_size, c.intermediate_size),
+        input_layernorm_(c.norm(w / "input_layernorm")),
+        post_attention_layernorm_(c.norm(w / "post_attention_layernorm")),
+        pre_feedforward_layernorm_(c.norm(w / "pre_feedforward_layernorm")),
+        post_feedforward_layernorm_(c.norm(w / "post_feedforward_layernorm")) {}
 
   // (B, L, E) -> (B, L, E)
   mx::array operator()(const mx::array& x, cache::KVCache& cache) const {
@@ -43,7 +50,7 @@ class GemmaBlock {
   }
 
  private:
-  Attention self_attn_;
+  GroupedAttention self_attn_;
   GegluMLP mlp_;
   RMSNorm input_layernorm_, post_attention_layernorm_, pre_feedforward_layernorm_, post_feedforward_layernorm_;
 };

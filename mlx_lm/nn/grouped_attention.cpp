@@ -4,18 +4,18 @@
 
 namespace mlx_lm::nn {
 
-HeadNorm::HeadNorm(const Weights& w, Kind kind, int heads, int head_dim, float eps)
+HeadNorm::HeadNorm(const Weights& w, Kind kind, int heads, int head_dim, float eps, float offset)
     : kind_(kind), heads_(heads), eps_(eps) {
-  if (kind == Kind::head) weight_ = w.take_vector("weight", head_dim);
-  if (kind == Kind::full) weight_ = w.take_vector("weight", heads * head_dim);
-  if (kind == Kind::layer) weight_ = w.take_array("weight", {heads, head_dim});
+  if (kind == Kind::head) rms_.emplace(w, head_dim, eps, offset);
+  if (kind == Kind::full) rms_.emplace(w, heads * head_dim, eps);
+  if (kind == Kind::layer) layer_ = w.take_array("weight", {heads, head_dim});
 }
 
 mx::array HeadNorm::operator()(const mx::array& x) const {
-  if (kind_ == Kind::full) return split_heads(ops::rms_norm(x, *weight_, eps_), heads_);
+  if (kind_ == Kind::full) return split_heads((*rms_)(x), heads_);
   const auto y = split_heads(x, heads_);
-  if (kind_ == Kind::head) return ops::rms_norm(y, *weight_, eps_);
-  if (kind_ == Kind::layer) return ops::layer_norm(y, std::nullopt, std::nullopt, eps_) * *weight_;
+  if (kind_ == Kind::head) return (*rms_)(y);
+  if (kind_ == Kind::layer) return ops::layer_norm(y, std::nullopt, std::nullopt, eps_) * *layer_;
   return y;
 }
 
@@ -28,6 +28,13 @@ GroupedAttention::Options::Options(const DecoderConfig& c)
       scale(1.f / std::sqrt(float(c.head_dim))),
       eps(c.rms_norm_eps) {}
 
+GroupedAttention::Options::Options(int hidden_size, int heads, int kv_heads, int head_dim)
+    : hidden_size(hidden_size),
+      heads(heads),
+      kv_heads(kv_heads),
+      head_dim(head_dim),
+      scale(1.f / std::sqrt(float(head_dim))) {}
+
 // Here, since the projections are taken next.
 const Weights& GroupedAttention::split(const Weights& w, const Options& o) {
   const int kv = o.kv_heads * o.head_dim;
@@ -37,14 +44,13 @@ const Weights& GroupedAttention::split(const Weights& w, const Options& o) {
 
 GroupedAttention::GroupedAttention(const Weights& w, const Options& o)
     : kv_heads_(o.kv_heads),
-      window_(o.window),
-      scale_(o.scale),
+      attend_{.scale = o.scale, .window = o.window, .softcap = o.softcap, .sinks = o.sinks},
       q_proj_(split(w, o) / "q_proj", o.hidden_size, o.heads * o.head_dim, o.qkv_bias),
       k_proj_(w / "k_proj", o.hidden_size, o.kv_heads * o.head_dim, o.qkv_bias),
       v_proj_(w / "v_proj", o.hidden_size, o.kv_heads * o.head_dim, o.qkv_bias),
       o_proj_(w / o.out, o.heads * o.head_dim, o.hidden_size, o.out_bias),
-      q_norm_(w / "q_norm", o.qk_norm, o.heads, o.head_dim, o.eps),
-      k_norm_(w / "k_norm", o.qk_norm, o.kv_heads, o.head_dim, o.eps),
+      q_norm_(w / "q_norm", o.qk_norm, o.heads, o.head_dim, o.eps, o.norm_offset),
+      k_norm_(w / "k_norm", o.qk_norm, o.kv_heads, o.head_dim, o.eps, o.norm_offset),
       rope_(o.rope) {}
 
 mx::array GroupedAttention::operator()(const mx::array& x, cache::KVCache& cache) const {
@@ -52,8 +58,7 @@ mx::array GroupedAttention::operator()(const mx::array& x, cache::KVCache& cache
   q = q_norm_(q);                 // (B, L, H, D)
   k = k_norm_(k);                 // (B, L, K, D)
   v = split_heads(v, kv_heads_);  // (B, L, K, D)
-  const AttendOptions options{.scale = scale_, .window = window_, .softcap = 0, .sinks = {}};
-  return o_proj_(merge_heads(attend(q, k, v, rope_ ? &*rope_ : nullptr, cache, options)));
+  return o_proj_(merge_heads(attend(q, k, v, rope_ ? &*rope_ : nullptr, cache, attend_)));
 }
 
 }  // namespace mlx_lm::nn

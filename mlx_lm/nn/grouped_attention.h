@@ -19,7 +19,8 @@ class HeadNorm {
     full,   // RMS over all heads together, (heads * D)
     layer,  // layer norm over each head, with a weight of its own and no bias, (heads, D)
   };
-  HeadNorm(const Weights& w, Kind kind, int heads, int head_dim, float eps);
+  // offset: as of RMSNorm, for a norm over each head.
+  HeadNorm(const Weights& w, Kind kind, int heads, int head_dim, float eps, float offset = 0.f);
   // (B, L, heads * D) -> (B, L, heads, D)
   mx::array operator()(const mx::array& x) const;
 
@@ -27,7 +28,8 @@ class HeadNorm {
   Kind kind_;
   int heads_;
   float eps_;
-  std::optional<mx::array> weight_;
+  std::optional<RMSNorm> rms_;      // of the kinds head and full
+  std::optional<mx::array> layer_;  // the weight of the kind layer
 };
 
 // Takes q_proj, k_proj, v_proj (or qkv_proj, which is them one after another), the output layer, and, if there are such
@@ -37,14 +39,19 @@ class GroupedAttention {
   struct Options {
     // What the configuration says, rotary positions included.
     explicit Options(const DecoderConfig& c);
+    // Neither positions nor norms.
+    Options(int hidden_size, int heads, int kv_heads, int head_dim);
 
     int hidden_size, heads, kv_heads, head_dim;
-    std::optional<Rope> rope;  // absent: no positions (NoPE)
-    float scale;               // multiplies the scores
-    int window = 0;            // how many tokens back a token sees, itself included; 0 for all
+    std::optional<Rope> rope;        // absent: no positions (NoPE)
+    float scale;                     // multiplies the scores
+    int window = 0;                  // how many tokens back a token sees, itself included; 0 for all
+    float softcap = 0;               // as in AttendOptions
+    std::optional<mx::array> sinks;  // the same
     bool qkv_bias = false, out_bias = false;
     HeadNorm::Kind qk_norm = HeadNorm::Kind::none;
-    float eps;  // of the norms
+    float eps = 0;          // of the norms
+    float norm_offset = 0;  // added to their weights
     const char* out = "o_proj";
   };
   GroupedAttention(const Weights& w, const Options& options);
@@ -55,30 +62,38 @@ class GroupedAttention {
  private:
   static const Weights& split(const Weights& w, const Options& options);
 
-  int kv_heads_, window_;
-  float scale_;
+  int kv_heads_;
+  AttendOptions attend_;
   Linear q_proj_, k_proj_, v_proj_, o_proj_;
   HeadNorm q_norm_, k_norm_;
   std::optional<Rope> rope_;
 };
 
-// The block of Llama and its like. Config: derives from DecoderConfig, has attention(layer), which gives Options, and
-// perhaps mlp_bias.
+// The MLP of the blocks below. Config: derives from DecoderConfig, and perhaps has mlp_bias.
+template <class Config>
+MLP mlp_of(const Config& c, const Weights& w) {
+  bool bias = false;
+  if constexpr (requires { c.mlp_bias; }) bias = c.mlp_bias;
+  return {w / "mlp", c.hidden_size, c.intermediate_size, bias};
+}
+
+// The block of Llama and its like. Config: as of mlp_of, and has attention(layer), which gives Options.
 struct PreNormBlock : TransformerBlock<GroupedAttention> {
   template <class Config>
   PreNormBlock(const Config& c, const Weights& w, int layer)
       : TransformerBlock(w, c.hidden_size, c.rms_norm_eps, GroupedAttention(w / "self_attn", c.attention(layer)),
-                         MLP(w / "mlp", c.hidden_size, c.intermediate_size, mlp_bias(c))) {}
+                         mlp_of(c, w)) {}
+};
 
- private:
+// The same with its norms after both halves. Takes post_attention_layernorm and post_feedforward_layernorm.
+struct PostNormBlock : SandwichBlock<GroupedAttention> {
   template <class Config>
-  static bool mlp_bias(const Config& c) {
-    if constexpr (requires { c.mlp_bias; }) {
-      return c.mlp_bias;
-    } else {
-      return false;
-    }
-  }
+  PostNormBlock(const Config& c, const Weights& w, int layer)
+      : SandwichBlock({.before_attention = {},
+                       .after_attention = c.norm(w / "post_attention_layernorm"),
+                       .before_mlp = {},
+                       .after_mlp = c.norm(w / "post_feedforward_layernorm")},
+                      GroupedAttention(w / "self_attn", c.attention(layer)), mlp_of(c, w)) {}
 };
 
 }  // namespace mlx_lm::nn

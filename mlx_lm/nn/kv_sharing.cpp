@@ -34,6 +34,12 @@ KVSharing::KVSharing(const ConfigReader& c, int layers, int shared, int pattern)
   }
 }
 
+std::vector<int> KVSharing::windows(int sliding_window) const {
+  std::vector<int> windows(own_, 0);
+  for (int i = 0; i < own_; ++i) windows[i] = slides(i) ? sliding_window : 0;
+  return windows;
+}
+
 SharingAttention::SharingAttention(const Weights& w, const Options& o, Rope rope)
     : options_(o),
       rope_(std::move(rope)),

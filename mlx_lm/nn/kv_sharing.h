@@ -25,6 +25,8 @@ class KVSharing {
   int source(int layer) const { return sources_[layer]; }
   // Layers with keys and values of their own, which come first.
   int own() const { return own_; }
+  // How many tokens back each of these sees; 0 for all.
+  std::vector<int> windows(int sliding_window) const;
 
  private:
   std::vector<bool> slides_;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "mlx_lm/nn/grouped_attention.h"
 #include "mlx_lm/nn/layers.h"
 #include "mlx_lm/nn/transformer.h"
 #include "mlx_lm/ops/mixture.h"
@@ -117,6 +118,15 @@ class FeedForward {
  private:
   std::shared_ptr<const MLP> mlp_;
   std::shared_ptr<const MoE> moe_;
+};
+
+// The block of decoders with mixtures. Config: derives from DecoderConfig, has attention(layer), which gives
+// GroupedAttention's Options, and feed_forward(the block's scope, layer), which gives a FeedForward.
+struct MixtureBlock : TransformerBlock<GroupedAttention, FeedForward> {
+  template <class Config>
+  MixtureBlock(const Config& c, const Weights& w, int layer)
+      : TransformerBlock(w, c.hidden_size, c.rms_norm_eps, GroupedAttention(w / "self_attn", c.attention(layer)),
+                         c.feed_forward(w, layer)) {}
 };
 
 }  // namespace mlx_lm::nn

@@ -8,6 +8,7 @@
 
 #include "mlx_lm/cache/kv_cache.h"
 #include "mlx_lm/nn/layers.h"
+#include "mlx_lm/ops/elementwise.h"
 
 namespace mlx_lm::nn {
 
@@ -134,9 +135,7 @@ class Decoder {
   const Embedding& embed_tokens() const { return embed_tokens_; }
 
  private:
-  static mx::array scaled(const mx::array& x, float factor) {
-    return factor == 1 ? x : x * mx::array(factor, x.dtype());
-  }
+  static mx::array scaled(const mx::array& x, float factor) { return factor == 1 ? x : ops::scale(x, factor); }
 
   Embedding embed_tokens_;
   std::optional<Embedding> positions_;
