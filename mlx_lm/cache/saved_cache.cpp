@@ -44,6 +44,10 @@ bool is_float(const mx::array& x) {
   return x.dtype() == mx::float32 || x.dtype() == mx::float16 || x.dtype() == mx::bfloat16;
 }
 
+size_t entries(const SavedCache& saved) {
+  return saved.arrays.size() + saved.numbers.size() + saved.texts.size() + saved.nothing.size();
+}
+
 std::unique_ptr<Cache> restored_states(const SavedCache& saved, const std::string& where) {
   std::vector<std::optional<mx::array>> states;
   for (;;) {
@@ -62,8 +66,7 @@ std::unique_ptr<Cache> restored_states(const SavedCache& saved, const std::strin
   }
   if (saved.arrays.empty()) wrong_part(where, "state", "arrays", "none");
   // mlx-lm's paddings of a batch would be more.
-  const size_t all = saved.arrays.size() + saved.nothing.size() + saved.numbers.size() + saved.texts.size();
-  if (all != states.size() + saved.nothing.contains("1") + saved.nothing.contains("2")) {
+  if (entries(saved) != states.size() + saved.nothing.contains("1") + saved.nothing.contains("2")) {
     wrong_part(where, "state", "the arrays of one text and nothing else", "more");
   }
   return std::make_unique<StateCache>(std::move(states));
@@ -72,28 +75,18 @@ std::unique_ptr<Cache> restored_states(const SavedCache& saved, const std::strin
 // What stands below a place.
 SavedCache below(const SavedCache& saved, const std::string& place, std::string kind) {
   SavedCache part{.kind = std::move(kind), .arrays = {}, .numbers = {}};
-  const auto take = [&](const auto& from, auto put) {
-    for (const auto& entry : from) put(entry);
+  const auto take = [&](const auto& from, auto& to) {
+    for (const auto& [name, value] : from) {
+      if (name.starts_with(place)) to.emplace(name.substr(place.size()), value);
+    }
   };
-  const auto inside = [&](const std::string& name) { return name.starts_with(place); };
-  const auto rest = [&](const std::string& name) { return name.substr(place.size()); };
-  take(saved.arrays, [&](const auto& e) {
-    if (inside(e.first)) part.arrays.emplace(rest(e.first), e.second);
-  });
-  take(saved.numbers, [&](const auto& e) {
-    if (inside(e.first)) part.numbers.emplace(rest(e.first), e.second);
-  });
-  take(saved.texts, [&](const auto& e) {
-    if (inside(e.first)) part.texts.emplace(rest(e.first), e.second);
-  });
-  take(saved.nothing, [&](const auto& name) {
-    if (inside(name)) part.nothing.insert(rest(name));
-  });
+  take(saved.arrays, part.arrays);
+  take(saved.numbers, part.numbers);
+  take(saved.texts, part.texts);
+  for (const auto& name : saved.nothing) {
+    if (name.starts_with(place)) part.nothing.insert(name.substr(place.size()));
+  }
   return part;
-}
-
-size_t entries(const SavedCache& saved) {
-  return saved.arrays.size() + saved.numbers.size() + saved.texts.size() + saved.nothing.size();
 }
 
 std::unique_ptr<Cache> restored_list(const SavedCache& saved, const std::string& where) {

@@ -14,6 +14,7 @@
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/load/mapped_array.h"
 #include "mlx_lm/load/unpack.h"
+#include "mlx_lm/ops/matrix_form.h"
 
 namespace mlx_lm {
 namespace {
@@ -21,6 +22,7 @@ namespace {
 namespace mx = mlx::core;
 using Arrays = std::vector<mx::array>;
 using nn::Weights;
+using ops::laid_out;
 
 std::optional<ConfigReader> foreign_entry(const ConfigReader& config) {
   if (config.has("quantization")) return std::nullopt;
@@ -73,12 +75,6 @@ void expect_shape(const Weights& w, const std::string& name, const mx::Shape& ex
     fail<WeightError>("[weights] {}: expected shape {}, found {}", name, shape_text(expected),
                       found ? shape_text(*found) : "nothing");
   }
-}
-
-mx::array laid_out(const mx::array& x) {
-  auto y = mx::contiguous(x);
-  y.eval();
-  return y;
 }
 
 const uint32_t* words(const mx::array& x) { return reinterpret_cast<const uint32_t*>(x.data<void>()); }

@@ -28,13 +28,12 @@ using WeightMap = std::map<std::string, std::string, std::less<>>;  // tensor ->
 constexpr const char* kIndex = "model.safetensors.index.json";
 
 std::optional<mx::Dtype> mlx_dtype(std::string_view name) {
-  static constexpr std::pair<std::string_view, mx::Dtype> kTypes[] =
-      {
-          {"F32", mx::float32},   {"F16", mx::float16},   {"BF16", mx::bfloat16}, {"BOOL", mx::bool_},
-          {"U8", mx::uint8},      {"U16", mx::uint16},    {"U32", mx::uint32},    {"U64", mx::uint64},
-          {"I8", mx::int8},       {"I16", mx::int16},     {"I32", mx::int32},     {"I64", mx::int64},
-          {"F8_E4M3", mx::uint8}, {"F8_E8M0", mx::uint8},  // their codes, as MLX reads them
-      };
+  // Of the 8-bit kinds the codes, as MLX reads them.
+  static constexpr std::pair<std::string_view, mx::Dtype> kTypes[] = {
+      {"F32", mx::float32}, {"F16", mx::float16}, {"BF16", mx::bfloat16}, {"BOOL", mx::bool_},    {"U8", mx::uint8},
+      {"U16", mx::uint16},  {"U32", mx::uint32},  {"U64", mx::uint64},    {"I8", mx::int8},       {"I16", mx::int16},
+      {"I32", mx::int32},   {"I64", mx::int64},   {"F8_E4M3", mx::uint8}, {"F8_E8M0", mx::uint8},
+  };
   auto found = std::ranges::find(kTypes, name, &std::pair<std::string_view, mx::Dtype>::first);
   return found == std::end(kTypes) ? std::nullopt : std::optional(found->second);
 }

@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cmath>
-#include <limits>
 
 #include "mlx_lm/base/thread_pool.h"
+#include "mlx_lm/kernels/small_floats.h"
 
 namespace mlx_lm {
 namespace {
@@ -16,19 +14,8 @@ constexpr int kAwqShifts[8] = {0, 16, 4, 20, 8, 24, 12, 28};  // of output 0, 1,
 
 std::array<float, 256> e4m3_values() {
   std::array<float, 256> values{};
-  for (int code = 0; code < 256; ++code) {
-    const int exponent = code >> 3 & 15, mantissa = code & 7;
-    const float size =
-        exponent == 0 ? std::ldexp(float(mantissa), -9) : std::ldexp(8.f + float(mantissa), exponent - 10);
-    values[code] = (code & 0x7f) == 0x7f ? std::numeric_limits<float>::quiet_NaN() : code & 0x80 ? -size : size;
-  }
+  for (int code = 0; code < 256; ++code) values[code] = kernels::float_of_e4m3(uint8_t(code));
   return values;
-}
-
-uint16_t to_bfloat16(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  if (std::isnan(x)) return 0x7fc0;
-  return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 }  // namespace
@@ -80,7 +67,7 @@ void dequantize_fp8(const uint8_t* codes, const float* scales, int rows, int col
       const int64_t row = int64_t(r) * cols;
       for (int b = 0; b < blocks; ++b) {
         for (int c = b * block_cols; c < std::min(cols, (b + 1) * block_cols); ++c) {
-          out[row + c] = to_bfloat16(values[codes[row + c]] * row_scales[b]);
+          out[row + c] = kernels::bfloat_of_float(values[codes[row + c]] * row_scales[b]);
         }
       }
     }

@@ -13,12 +13,6 @@ namespace {
 
 using std::numbers::pi;
 
-float positive(const ConfigReader& c, const std::string& key, std::optional<float> fallback = {}) {
-  const float value = fallback ? c.get<float>(key, *fallback) : c.get<float>(key);
-  if (value <= 0) fail<ConfigError>("[config] {}: {}: expected a number above 0, found {}", c.where(), key, value);
-  return value;
-}
-
 // base^(2i/dims): the wavelengths over 2 pi, before any scaling.
 std::vector<double> wavelengths(int dims, float base) {
   std::vector<double> freqs(dims / 2);
@@ -30,9 +24,9 @@ std::vector<float> to_floats(const std::vector<double>& freqs) { return {freqs.b
 
 // Long wavelengths are stretched by `factor`, short ones left alone, those between blended.
 std::vector<float> llama3(const Rope::Options& o, const ConfigReader& c) {
-  const double factor = positive(c, "factor");
-  const double low = positive(c, "low_freq_factor", 1.f), high = positive(c, "high_freq_factor", 4.f);
-  const double old_length = positive(c, "original_max_position_embeddings", 8192.f);
+  const double factor = c.get_positive("factor");
+  const double low = c.get_positive("low_freq_factor", 1.f), high = c.get_positive("high_freq_factor", 4.f);
+  const double old_length = c.get_positive("original_max_position_embeddings", 8192.f);
   auto freqs = wavelengths(o.dims, o.base);
   for (auto& f : freqs) {
     const double wavelength = 2 * pi * f;
@@ -48,13 +42,13 @@ std::vector<float> llama3(const Rope::Options& o, const ConfigReader& c) {
 
 // NTK by parts, https://arxiv.org/abs/2309.00071.
 std::vector<float> yarn(const Rope::Options& o, const ConfigReader& c) {
-  const double factor = positive(c, "factor");
-  const double old_length = positive(c, "original_max_position_embeddings", 4096.f);
+  const double factor = c.get_positive("factor");
+  const double old_length = c.get_positive("original_max_position_embeddings", 4096.f);
   auto correction = [&](double rotations) {
     return o.dims * std::log(old_length / (rotations * 2 * pi)) / (2 * std::log(double(o.base)));
   };
-  const double low = std::max(std::floor(correction(positive(c, "beta_fast", 32.f))), 0.0);
-  double high = std::min(std::ceil(correction(positive(c, "beta_slow", 1.f))), o.dims - 1.0);
+  const double low = std::max(std::floor(correction(c.get_positive("beta_fast", 32.f))), 0.0);
+  double high = std::min(std::ceil(correction(c.get_positive("beta_slow", 1.f))), o.dims - 1.0);
   if (low == high) high += 0.001;  // a ramp needs a width
   auto freqs = wavelengths(o.dims, o.base);
   for (size_t i = 0; i < freqs.size(); ++i) {
@@ -66,7 +60,7 @@ std::vector<float> yarn(const Rope::Options& o, const ConfigReader& c) {
 }
 
 float yarn_magnitude(const ConfigReader& c) {
-  const float factor = positive(c, "factor");
+  const float factor = c.get_positive("factor");
   auto magnitude = [&](float m) { return factor <= 1 ? 1.f : 0.1f * m * std::log(factor) + 1.f; };
   return magnitude(c.get<float>("mscale", 1.f)) / magnitude(c.get<float>("mscale_all_dim", 0.f));
 }
@@ -88,7 +82,7 @@ std::vector<double> multiplied(const Rope::Options& o, const ConfigReader& c, co
 }
 
 float longrope_magnitude(const Rope::Options& o, const ConfigReader& c) {
-  const float old_length = positive(c, "original_max_position_embeddings");
+  const float old_length = c.get_positive("original_max_position_embeddings");
   const float factor = o.max_position_embeddings / old_length;
   return factor <= 1 ? 1.f : std::sqrt(1 + std::log(factor) / std::log(old_length));
 }
@@ -100,7 +94,7 @@ std::vector<float> proportional(const Rope::Options& o, const ConfigReader& c) {
     fail<ConfigError>("[config] {}: partial_rotary_factor: expected a number from 0 to 1, found {}", c.where(), part);
   }
   auto freqs = wavelengths(o.dims, o.base);
-  const double factor = positive(c, "factor", 1.f);
+  const double factor = c.get_positive("factor", 1.f);
   const size_t rotated = size_t(int(o.dims * part) + 1) / 2;
   for (size_t i = 0; i < freqs.size(); ++i) freqs[i] = i < rotated ? freqs[i] * factor : INFINITY;
   return to_floats(freqs);
@@ -137,10 +131,10 @@ void Rope::apply(const Options& o, const ConfigReader& c, ops::Rope::Options& ro
   };
   if (type == "default" || type == "mrope") {  // mrope on text alone is the plain one
   } else if (type == "linear") {
-    rope.scale = 1 / positive(c, "factor");
+    rope.scale = 1 / c.get_positive("factor");
   } else if (type == "dynamic") {
     needs_max_position_embeddings();
-    dynamic_factor_ = positive(c, "factor");
+    dynamic_factor_ = c.get_positive("factor");
   } else if (type == "llama3") {
     rope.freqs = llama3(o, c);
   } else if (type == "yarn" || type == "deepseek_yarn" || type == "telechat3-yarn") {
