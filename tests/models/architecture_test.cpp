@@ -148,7 +148,7 @@ TEST(LanguageModel, survives_any_wrong_field) {
     const std::string type = config.at("model_type");
     types.insert(type);
     std::vector<nlohmann::json::json_pointer> fields;
-    list_fields(config, {}, fields);
+    list_fields(config, nlohmann::json::json_pointer(), fields);
     for (const auto& field : fields) {
       if (field.to_string() == "/model_type" || !done.emplace(type, field.to_string()).second) continue;
       for (const auto& wrong : values) {
