@@ -8,7 +8,7 @@ import re
 import sys
 
 RANKS = {"base": 0, "kernels": 1, "hub": 1, "text": 2, "ops": 2, "cache": 3, "sample": 3, "nn": 4, "models": 5, "load": 6,
-         "generate": 7, "cli": 9}
+         "generate": 7, "serve": 8, "cli": 9}
 WITHOUT_MLX = {"base", "kernels", "hub", "text"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"(mlx_lm/([a-z_]+)/[^"]+)"|<(mlx/[^>]+)>)')
 

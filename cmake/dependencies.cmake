@@ -11,6 +11,11 @@ find_package(nlohmann_json 3.10 REQUIRED)
 find_package(fmt 9 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
 
+# For `mlx_lm server`.
+find_package(Boost 1.81 REQUIRED)  # Asio and Beast, which are headers only
+find_package(OpenSSL 3 REQUIRED)
+find_package(prometheus-cpp REQUIRED COMPONENTS core)
+
 # For the lines of `mlx_lm chat`.
 find_path(MLX_LM_LIBEDIT_INCLUDE histedit.h)
 find_library(MLX_LM_LIBEDIT edit)

@@ -68,6 +68,9 @@ need_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
 need_file /usr/include/CLI/CLI.hpp libcli11-dev
 need_file /usr/include/fmt/format.h libfmt-dev
 need_file /usr/include/histedit.h libedit-dev
+need_file /usr/include/boost/beast.hpp libboost1.81-dev
+need_file /usr/include/openssl/ssl.h libssl-dev
+need_file /usr/include/prometheus/registry.h prometheus-cpp-dev
 need_file /usr/include/gtest/gtest.h libgtest-dev
 need_file /usr/include/benchmark/benchmark.h libbenchmark-dev
 if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi
