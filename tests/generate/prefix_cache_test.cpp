@@ -44,7 +44,7 @@ std::string message_of(const std::function<void()>& f) {
   return "";
 }
 
-// --- The tree, against a model of it that knows nothing of trees -----------------------------------------------------
+// The tree, against a model of it that knows nothing of trees
 
 // Rows that say whose they are: one head of 8 numbers, those of row i made of the first i + 1 tokens.
 cache::KVCaches rows_of(const Tokens& tokens) {
@@ -246,8 +246,7 @@ TEST(PrefixTree, refuses_caches_of_fewer_tokens) {
   EXPECT_EQ(held.find("key", Tokens{}).tokens, 0);
 }
 
-// --- Models: what goes on from it has the same bits
-// -------------------------------------------------------------------
+// Models: what goes on from it has the same bits
 
 struct Answer {
   Tokens tokens;
@@ -384,8 +383,33 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Continuation,
                                          Kind{"deepseek_v32"}, Kind{"deepseek_v3"},
                                          Kind{"granitemoehybrid_moe", 0, false}, Kind{"gpt_oss", 0, false}));
 
-// --- Files
-// --------------------------------------------------------------------------------------------------------------
+// Every architecture's caches can be held, and are gone on from with the same bits.
+TEST(PrefixCache, takes_the_caches_of_every_architecture) {
+  std::set<std::string> types;
+  for (const auto& entry : fs::directory_iterator(golden_cases())) {
+    const GoldenCase golden(entry.path().filename().string());
+    if (!types.insert(golden.config.at("model_type")).second) continue;
+    SCOPED_TRACE(entry.path().filename().string());
+    const auto model = golden.make();
+    const Tokens text{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5}, rest{7, 8};
+    auto caches = model->make_cache();
+    const auto step = [&](const Tokens& tokens, cache::KVCaches& caches) {
+      auto logits = (*model)(mx::array(tokens.data(), {1, int(tokens.size())}, mx::int32), caches);
+      logits.eval();
+      return logits;
+    };
+    step(text, caches);
+    PrefixCache held;
+    ASSERT_TRUE(held.insert("key", text, caches));
+    auto found = held.find("key", text + rest);
+    ASSERT_EQ(found.tokens, int(text.size()));
+    EXPECT_TRUE(mx::array_equal(step(rest, found.caches), step(rest, caches)).item<bool>());
+    EXPECT_TRUE(mx::array_equal(step({2}, found.caches), step({2}, caches)).item<bool>());
+  }
+  EXPECT_GT(types.size(), 50u);
+}
+
+// Files
 
 class PrefixFiles : public testing::Test {
  protected:
