@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/core/string.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <charconv>
 
 #include "mlx_lm/serve/api_error.h"
 #include "mlx_lm/serve/http_answer.h"
@@ -49,13 +52,6 @@ std::string percent_decode(std::string_view text) {
   return decoded;
 }
 
-[[noreturn]] void fail_parsing(const boost::system::error_code& error, size_t body_limit) {
-  if (error == http::error::body_limit) {
-    throw ApiError(413, fmt::format("body: expected at most {} bytes, found more", body_limit));
-  }
-  bad("request: expected HTTP/1.1, found " + error.message());
-}
-
 }  // namespace
 
 void HttpReader::add(std::string_view bytes) {
@@ -65,7 +61,8 @@ void HttpReader::add(std::string_view bytes) {
 }
 
 void HttpReader::next() {
-  parser_.reset();
+  chunks_.reset();
+  length_ = 0;
   request_ = {};
   scanned_ = 0;
   state_ = State::header;
@@ -79,20 +76,15 @@ HttpReader::Step HttpReader::step() {
     state_ = State::body;
     return Step::header;
   }
-  while (!parser_->is_done()) {
-    if (start_ == buffer_.size()) return Step::more;
-    boost::system::error_code error;
-    start_ += parser_->put(boost::asio::buffer(buffer_.data() + start_, buffered()), error);
-    if (error == http::error::need_more) {
-      // A line between two chunks, or the trailers.
-      if (buffered() > options_.header_bytes) bad("body: expected a chunk, found a line without an end");
-      return Step::more;
-    }
-    if (error) fail_parsing(error, options_.body_bytes);
+  const std::string_view bytes(buffer_.data() + start_, buffered());
+  if (chunks_) {
+    start_ += chunks_->read(bytes, request_.body);
+    return chunks_->is_complete() ? Step::body : Step::more;
   }
-  if (state_ == State::body) request_.body = std::move(parser_->get().body());
-  state_ = State::complete;
-  return Step::body;
+  const auto size = static_cast<size_t>(std::min<uint64_t>(length_ - request_.body.size(), bytes.size()));
+  request_.body.append(bytes.substr(0, size));
+  start_ += size;
+  return request_.body.size() == length_ ? Step::body : Step::more;
 }
 
 // Looks at every byte once, however they come.
@@ -122,15 +114,16 @@ bool HttpReader::find_header() {
 }
 
 void HttpReader::read_header() {
-  parser_.emplace();
-  parser_->eager(true);
-  parser_->header_limit(static_cast<std::uint32_t>(options_.header_bytes));
-  parser_->body_limit(options_.body_bytes);
+  http::request_parser<http::empty_body> parser;
+  parser.skip(true);  // the body is ours
+  parser.eager(true);
+  parser.header_limit(static_cast<std::uint32_t>(options_.header_bytes));
   boost::system::error_code error;
-  parser_->put(boost::asio::buffer(buffer_.data() + start_, scanned_), error);
+  parser.put(boost::asio::buffer(buffer_.data() + start_, scanned_), error);
   start_ += scanned_;
+  scanned_ = 0;
 
-  const auto& header = parser_->get();
+  const auto& header = parser.get();
   request_.method = std::string(header.method_string());
   for (const auto& field : header) {
     std::string name(field.name_string());
@@ -139,13 +132,13 @@ void HttpReader::read_header() {
     if (!is_new) place->second.append(", ").append(field.value());
   }
   if (const auto id = request_.header("x-request-id"); is_request_id(id)) request_.id = std::string(id);
-  if (error) fail_parsing(error, options_.body_bytes);
-  check_header();
+  if (error || !parser.is_header_done()) bad("request: expected HTTP/1.1, found " + error.message());
+  check_header(header);
   read_target(header.target());
 }
 
-void HttpReader::check_header() {
-  const auto& header = parser_->get();
+template <class Header>
+void HttpReader::check_header(const Header& header) {
   is_http_10_ = header.version() == 10;
   keep_alive_ = header.keep_alive();
 
@@ -158,8 +151,12 @@ void HttpReader::check_header() {
   }
   if (lengths == 1) {
     const auto length = request_.header("content-length");
-    if (!std::all_of(length.begin(), length.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+    const auto [after, error] = std::from_chars(length.data(), length.data() + length.size(), length_);
+    if (error != std::errc() || after != length.data() + length.size()) {
       bad(fmt::format("Content-Length: expected a number, found \"{}\"", printable(length)));
+    }
+    if (length_ > options_.body_bytes) {
+      throw ApiError(413, fmt::format("body: expected at most {} bytes, found {}", options_.body_bytes, length_));
     }
   }
   if (encodings == 1) {
@@ -167,12 +164,13 @@ void HttpReader::check_header() {
     if (is_http_10_ || !iequals(encoding, "chunked")) {
       bad(fmt::format("Transfer-Encoding: expected \"chunked\" of HTTP/1.1, found \"{}\"", printable(encoding)));
     }
+    chunks_.emplace(options_.header_bytes, options_.body_bytes);
   }
   const auto& method = request_.method;
   if (lengths + encodings == 0 && (method == "POST" || method == "PUT" || method == "PATCH")) {
     throw ApiError(411, "body: expected Content-Length or Transfer-Encoding, found neither");
   }
-  has_body_ = !parser_->is_done();
+  has_body_ = chunks_ || length_ > 0;
   if (const auto expect = request_.header("expect"); !expect.empty() && !is_http_10_) {
     if (!iequals(expect, "100-continue")) {
       throw ApiError(417, fmt::format("Expect: expected \"100-continue\", found \"{}\"", printable(expect)));

@@ -1,13 +1,13 @@
 // Requests out of a connection's bytes; knows no sockets.
 #pragma once
 
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "mlx_lm/serve/http.h"
+#include "mlx_lm/serve/http_chunks.h"
 #include "mlx_lm/serve/http_options.h"
 
 namespace mlx_lm::serve {
@@ -44,18 +44,20 @@ class HttpReader {
   bool wants_continue() const { return wants_continue_; }
 
  private:
-  enum class State { header, body, complete };
+  enum class State { header, body };
 
   bool find_header();
   void read_header();
-  void check_header();
+  template <class Header>
+  void check_header(const Header& header);
   void read_target(std::string_view target);
 
   const HttpOptions& options_;
   std::string buffer_;
   size_t start_ = 0;    // of the bytes that are not read yet
   size_t scanned_ = 0;  // bytes from there that the header's end is not among
-  std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
+  std::optional<ChunkReader> chunks_;
+  uint64_t length_ = 0;  // of a body that is not in chunks
   State state_ = State::header;
   HttpRequest request_;
   bool is_http_10_ = false, keep_alive_ = false, has_body_ = false, wants_continue_ = false;
