@@ -26,7 +26,7 @@ export function answer_cases(world) {
     assert.equal(await reader.text(".turn.assistant .markdown"), "Paris is the capital.");
     assert.equal(await reader.text(".turn.assistant strong"), "is the");
     const stats = await reader.text(".turn.assistant .stats");
-    assert.match(stats, /^5 tokens · [\d.,]+ tok\/s · first after [\d.,]+ s$/);
+    assert.match(stats, /^5 tokens · [\d.,]+ tok\/s · first token [\d.,]+ s$/);
     assert.match(await reader.page.$eval(".assistant .stats", (element) => element.title), /1,234 tokens, 1,000 from the cache/);
     assert.deepEqual(mock.requests, [{ model: "default_model", messages: [{ role: "user", content: "What is the capital of France?" }],
       stream: true, stream_options: { include_usage: true } }]);

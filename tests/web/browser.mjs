@@ -23,8 +23,8 @@ function chromium() {
 
 export const launch = () => load("puppeteer-core").launch({
   executablePath: chromium(),
-  // Chromium refuses to sandbox what root starts.
-  args: ["--disable-dev-shm-usage", "--force-color-profile=srgb", ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])],
+  // A mouse, which a machine without a screen has not; and Chromium refuses to sandbox what root starts.
+  args: ["--disable-dev-shm-usage", "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4", "--force-color-profile=srgb", ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])],
 });
 
 const kAxe = () => readFileSync(from_web.resolve("axe-core/axe.min.js"), "utf8");

@@ -18,8 +18,8 @@ export class Composer {
     this.#button = el("button", { type: "button", class: "send", on: { click: () => (this.#busy ? actions.stop() : this.#send()) } });
     this.#area.addEventListener("input", () => this.#typed());
     this.#area.addEventListener("keydown", (event) => this.#key(event));
-    this.element = el("div", { class: "composer" },
-      el("div", { class: "composer-box", on: { click: (event) => { if (event.target === event.currentTarget) this.focus(); } } }, this.#area, this.#button));
+    const box = el("div", { class: "composer-box", on: { click: (event) => { if (event.target === box) this.focus(); } } }, this.#area, this.#button);
+    this.element = el("div", { class: "composer" }, el("div", { class: "composer-inner" }, box));
     this.set_busy(false);
   }
 

@@ -317,7 +317,7 @@ async function load_models() {
     models = [];
     const key = error instanceof ApiError && error.status === 401;
     // An answer that failed has its own field for the key.
-    if (key && document.querySelector(".thread .key-form")) return;
+    if (key && document.querySelector(".thread .key-form")) return notice.replaceChildren();
     notice.replaceChildren(el("div", { class: "error", role: "alert" },
       el("p", {}, key ? "This server asks for an API key." : (error as Error).message),
       key ? key_form(() => void load_models())

@@ -53,6 +53,7 @@ export class TurnView {
   #stats = el("span", { class: "stats" });
   #live_stats = el("span", { class: "stats" });
   #bar_drawn = "";
+  #stats_drawn = "";
   #drawn = { content: "", final: false };
 
   constructor(readonly conversation: Conversation, readonly turn: Turn, private actions: TurnActions) {
@@ -175,8 +176,11 @@ export class TurnView {
     if (turn.role !== "assistant") return;
     const stats = live ? this.#live_stats : this.#stats;
     const words = live ? live_words(live) : stats_words(turn);
-    if (stats.textContent === words) return;
-    stats.textContent = words;
+    if (this.#stats_drawn === words) return;
+    this.#stats_drawn = words;
+    // "first token": a phone's width has no room for the second word.
+    const [before, after] = words.split("first token ");
+    stats.replaceChildren(before, ...(after === undefined ? [] : ["first ", el("span", { class: "only-wide" }, "token "), after]));
     stats.title = live ? "" : stats_title(turn);
   }
 
@@ -244,7 +248,7 @@ function stats_words(turn: Turn): string {
     words.push(`${kCount.format(stats.completion)} ${stats.completion === 1 ? "token" : "tokens"}`);
     if (stats.completion > 1 && stats.decode_ms) words.push(speed(stats.completion - 1, stats.decode_ms));
   }
-  if (stats?.first_ms !== undefined) words.push(`first after ${seconds(stats.first_ms)}`);
+  if (stats?.first_ms !== undefined) words.push(`first token ${seconds(stats.first_ms)}`);
   return words.join(" · ");
 }
 
