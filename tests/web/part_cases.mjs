@@ -1,8 +1,11 @@
 // Parts of the page that need no browser.
 import assert from "node:assert/strict";
+import { webcrypto } from "node:crypto";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+
+globalThis.crypto ??= webcrypto;  // Node.js 18 has it only by this name
 
 const web = new URL("../../web/", import.meta.url);
 
