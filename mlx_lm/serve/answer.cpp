@@ -209,7 +209,7 @@ class ChoiceSink final : public TextSink {
   AnswerParser parser_;
   CallReader calls_;
   std::vector<ScoredToken> fresh_;  // of tokens whose text did not come yet
-  std::string raw_;  // the whole text, if there are stop words
+  std::string raw_;                 // the whole text, if there are stop words
   bool stopped_ = false;
 };
 

@@ -199,7 +199,7 @@ Engine::Lane& Engine::lane_of(const std::shared_ptr<const ServedModel>& model) {
   auto caches = model->model().make_cache(options_.batch.max_kv_size);
   model->model()(mx::array({0}, {1, 1}, mx::int32), caches);
   for (const auto& cache : caches) {
-    for (const auto& array : cache->state()) array.eval();
+    for (auto array : cache->state()) array.eval();
   }
   lane->footprint = cache::Footprint(caches, options_.batch.prefill_step_size);
   return *lanes_.emplace_back(std::move(lane));

@@ -1,9 +1,10 @@
 #include "mlx_lm/serve/model_store.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <fstream>
 #include <set>
-#include <sys/stat.h>
 
 #include <fmt/format.h>
 
@@ -116,7 +117,8 @@ ModelStore::Source ModelStore::find(const std::optional<std::string>& name,
     if (source.path_or_repo.empty()) unknown("model", *name);
   }
   if (adapter) {
-    if (options_.adapter_dir.empty() || !is_plain_name(*adapter) || !fs::is_directory(options_.adapter_dir / *adapter)) {
+    if (options_.adapter_dir.empty() || !is_plain_name(*adapter) ||
+        !fs::is_directory(options_.adapter_dir / *adapter)) {
       const auto shown = json(adapter->substr(0, 100)).dump(-1, ' ', true, json::error_handler_t::replace);
       throw ApiError(404, fmt::format("adapters: expected the name of a folder in --adapter-dir, found {}", shown),
                      "adapters", "adapter_not_found");
@@ -154,9 +156,9 @@ void ModelStore::make_room(uint64_t bytes) {
       if (entry.model.use_count() <= 2 && (!oldest || entry.used < oldest->used)) oldest = &entry;
     }
     if (!oldest) {
-      ApiError error(503, fmt::format("model: loading it takes {} MB of memory, {} MB are there", wanted >> 20,
-                                      *available >> 20),
-                     "model", "out_of_memory");
+      ApiError error(
+          503, fmt::format("model: loading it takes {} MB of memory, {} MB are there", wanted >> 20, *available >> 20),
+          "model", "out_of_memory");
       error.retry_after = 10;
       throw error;
     }
@@ -168,7 +170,8 @@ void ModelStore::make_room(uint64_t bytes) {
 std::shared_ptr<const ServedModel> ModelStore::load(const Source& source) const {
   auto path = get_model_path(source.path_or_repo, {.revision = options_.revision});
   auto model = std::make_shared<ServedModel>(
-      source.id, mlx_lm::load(path.string(), {.adapter_path = source.adapter, .chat_template = options_.chat_template}));
+      source.id,
+      mlx_lm::load(path.string(), {.adapter_path = source.adapter, .chat_template = options_.chat_template}));
   model->fingerprint = fingerprint(path, source.adapter);
   struct stat status;
   if (::stat(path.c_str(), &status) == 0) model->created = status.st_mtim.tv_sec;

@@ -16,15 +16,15 @@
 namespace mlx_lm::serve {
 
 struct ModelStoreOptions {
-  std::string model;                      // the default: a folder, a .gguf file or a repository
-  std::string revision = "main";          // of a repository
-  std::filesystem::path adapter_path;     // for the default model; empty: none
-  std::filesystem::path model_dir;        // whose folders and .gguf files requests may name; empty: none
-  std::filesystem::path adapter_dir;      // whose folders requests may name as `adapters`; empty: none
-  bool allow_download = false;            // requests may name repositories
-  std::chrono::seconds idle_unload{0};    // after which a model but the default is let go; 0: never
-  std::string chat_template;              // instead of the model's own; empty: that
-  std::function<void()> on_unload;        // called when one was let go, until its memory is free
+  std::string model;                    // the default: a folder, a .gguf file or a repository
+  std::string revision = "main";        // of a repository
+  std::filesystem::path adapter_path;   // for the default model; empty: none
+  std::filesystem::path model_dir;      // whose folders and .gguf files requests may name; empty: none
+  std::filesystem::path adapter_dir;    // whose folders requests may name as `adapters`; empty: none
+  bool allow_download = false;          // requests may name repositories
+  std::chrono::seconds idle_unload{0};  // after which a model but the default is let go; 0: never
+  std::string chat_template;            // instead of the model's own; empty: that
+  std::function<void()> on_unload;      // called when one was let go, until its memory is free
 };
 
 // Threads: any; a model is loaded once, and who asks for it meanwhile waits.
