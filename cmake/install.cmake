@@ -8,7 +8,7 @@ cmake_path(RELATIVE_PATH private_dir BASE_DIRECTORY ${CMAKE_INSTALL_BINDIR} OUTP
 set_target_properties(mlx_lm_program PROPERTIES INSTALL_RPATH "$ORIGIN/${from_bin}/mlx/lib")
 
 install(TARGETS mlx_lm_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-foreach(command benchmark cache_prompt chat generate perplexity)
+foreach(command benchmark cache_prompt chat generate perplexity server)
   install(CODE "
     set(link \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}/mlx_lm.${command}\")
     file(CREATE_LINK mlx_lm \"\${link}\" SYMBOLIC)

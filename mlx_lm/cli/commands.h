@@ -19,5 +19,6 @@ Command add_chat(CLI::App& program);
 Command add_generate(CLI::App& program);
 Command add_models(CLI::App& program);
 Command add_perplexity(CLI::App& program);
+Command add_server(CLI::App& program);
 
 }  // namespace mlx_lm::cli

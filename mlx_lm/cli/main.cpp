@@ -53,6 +53,7 @@ int main(int argc, char** argv) {
   const mlx_lm::cli::Command commands[] = {
       mlx_lm::cli::add_generate(program),     mlx_lm::cli::add_chat(program),   mlx_lm::cli::add_benchmark(program),
       mlx_lm::cli::add_cache_prompt(program), mlx_lm::cli::add_models(program), mlx_lm::cli::add_perplexity(program),
+      mlx_lm::cli::add_server(program),
   };
   try {
     program.parse(arguments(argc, argv));

@@ -78,6 +78,11 @@ std::vector<std::string> Tokenizer::vocabulary() const {
   return {tokens.begin(), tokens.end()};
 }
 
+std::vector<std::string> Tokenizer::added_tokens(bool special) const {
+  const auto tokens = call<Error>([&] { return handle_->inner->added_tokens(special); });
+  return {tokens.begin(), tokens.end()};
+}
+
 std::string Tokenizer::decoder_json() const {
   return call<Error>([&] { return std::string(handle_->inner->decoder_json()); });
 }

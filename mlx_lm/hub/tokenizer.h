@@ -51,6 +51,9 @@ class Tokenizer {
   int vocab_size() const;
   // By id; empty where no token has the id.
   std::vector<std::string> vocabulary() const;
+  // Those that are cut out of a text before it is tokenized, so that who writes one's text writes that token: the
+  // special ones, or the others. In no order.
+  std::vector<std::string> added_tokens(bool special) const;
   // The `decoder` of tokenizer.json, or "null".
   std::string decoder_json() const;
 

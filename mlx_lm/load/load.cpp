@@ -95,9 +95,11 @@ std::unique_ptr<models::LanguageModel> load_model(const ModelFiles& files, const
   return model;
 }
 
-text::TokenizerWrapper load_tokenizer(const ModelFiles& files, const ConfigReader& config) {
+text::TokenizerWrapper load_tokenizer(const ModelFiles& files, const ConfigReader& config,
+                                      const std::string& chat_template) {
   auto parts = files.gguf ? tokenizer_of_gguf(*files.gguf) : tokenizer_of_folder(files.path);
   parts.eos_token_ids = end_tokens(config);
+  if (!chat_template.empty()) parts.chat_template = chat_template;
   return text::TokenizerWrapper(std::move(parts));
 }
 
@@ -108,7 +110,7 @@ Loaded load(const std::string& path_or_repo, const LoadOptions& options) {
   const auto files = open_model(get_model_path(path_or_repo, options.path));
   const auto config = load_config(files);
   // The tokenizer takes about as long as the weights of a small model, and neither needs the other.
-  auto tokenizer = std::async(std::launch::async, [&] { return load_tokenizer(files, config); });
+  auto tokenizer = std::async(std::launch::async, [&] { return load_tokenizer(files, config, options.chat_template); });
   auto model = load_model(files, config, adapters ? &*adapters : nullptr);
   return {std::move(model), tokenizer.get(), config};
 }

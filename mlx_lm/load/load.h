@@ -37,7 +37,9 @@ std::unique_ptr<models::LanguageModel> load_model(const ModelFiles& files, const
 
 // tokenizer.json, tokenizer_config.json and chat_template.jinja, or a GGUF file's own.
 // Errors: Error when there is no tokenizer.json; those of Tokenizer and TokenizerWrapper.
-text::TokenizerWrapper load_tokenizer(const ModelFiles& files, const ConfigReader& config);
+// chat_template: instead of that; empty: that.
+text::TokenizerWrapper load_tokenizer(const ModelFiles& files, const ConfigReader& config,
+                                      const std::string& chat_template = {});
 
 struct Loaded {
   std::unique_ptr<models::LanguageModel> model;
@@ -48,6 +50,7 @@ struct Loaded {
 struct LoadOptions {
   PathOptions path = {};
   std::filesystem::path adapter_path = {};  // a folder that open_adapters() reads; empty: the model as it is
+  std::string chat_template = {};           // instead of the model's own; empty: that
 };
 
 // All of the above. path_or_repo: see get_model_path().

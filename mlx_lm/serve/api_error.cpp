@@ -4,7 +4,7 @@
 
 namespace mlx_lm::serve {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 ApiError::ApiError(int status, const std::string& message, std::string param, std::string code)
     : Error(message), status_(status), param_(std::move(param)), code_(std::move(code)) {}

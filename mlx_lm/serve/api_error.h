@@ -23,7 +23,7 @@ class ApiError : public Error {
   // By the status: "invalid_request_error", "authentication_error", "not_found_error", "rate_limit_error",
   // "server_error".
   std::string type() const;
-  nlohmann::json body() const;
+  nlohmann::ordered_json body() const;
 
   // Seconds after which it is worth another try, for statuses 429 and 503.
   std::optional<int> retry_after;

@@ -12,7 +12,7 @@
 namespace mlx_lm::serve {
 
 struct HttpRequest {
-  std::string method;                          // "GET"
+  std::string method;                          // "GET", for HEAD too
   std::string path;                            // percent-decoded, without the query: "/v1/models"
   std::string query;                           // as it came, without "?"
   std::map<std::string, std::string> headers;  // names in lower case

@@ -68,12 +68,12 @@ std::ptrdiff_t rfind(std::span<const int> ids, const std::vector<int>& part) {
 // Source: transformers 5, render_jinja_template.
 constexpr std::string_view kTag = "CONTINUE_FINAL_MESSAGE_TAG ";
 
-json tagged(json messages) {
+nlohmann::ordered_json tagged(nlohmann::ordered_json messages) {
   auto& last = messages.back();
   auto* content = last.is_object() && last.contains("content") ? &last["content"] : nullptr;
   if (content && content->is_array()) {
     const auto block = std::find_if(content->rbegin(), content->rend(),
-                                    [](const json& b) { return b.is_object() && b.contains("text"); });
+                                    [](const auto& b) { return b.is_object() && b.contains("text"); });
     content = block == content->rend() ? nullptr : &(*block)["text"];
   }
   if (!content || !content->is_string()) {
@@ -138,11 +138,12 @@ std::string TokenizerWrapper::decode(std::span<const int> ids, bool skip_special
 
 std::unique_ptr<Detokenizer> TokenizerWrapper::detokenizer() const { return make_detokenizer(tokenizer_, decoder_); }
 
-std::string TokenizerWrapper::apply_chat_template(const json& messages, const ChatOptions& options) const {
+std::string TokenizerWrapper::apply_chat_template(const nlohmann::ordered_json& messages,
+                                                  const ChatOptions& options) const {
   if (!has_chat_template()) fail<RequestError>("[tokenizer] {}: expected a chat template, found none", where_);
   if (!messages.is_array() || messages.empty())
     fail<RequestError>("[tokenizer] messages: expected at least one, found none");
-  auto context = special_tokens_;
+  nlohmann::ordered_json context = special_tokens_;
   if (options.continue_final_message && options.add_generation_prompt) {
     fail<RequestError>("[tokenizer] continue_final_message: expected without add_generation_prompt, found both");
   }

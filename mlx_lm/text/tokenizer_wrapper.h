@@ -39,14 +39,15 @@ class TokenizerWrapper {
   bool has_chat_template() const { return !template_source_.empty(); }
 
   struct ChatOptions {
-    bool add_generation_prompt = true;                // end with the marker of the assistant's turn
-    bool continue_final_message = false;              // leave the last message open instead; not with the above
-    nlohmann::json tools = nullptr;                   // a list of JSON schemas, or null
-    nlohmann::json extra = nlohmann::json::object();  // more variables; enable_thinking is has_thinking() if not here
+    bool add_generation_prompt = true;       // end with the marker of the assistant's turn
+    bool continue_final_message = false;     // leave the last message open instead; not with the above
+    nlohmann::ordered_json tools = nullptr;  // a list of JSON schemas, or null
+    // More variables; enable_thinking is has_thinking() if it is not here.
+    nlohmann::ordered_json extra = nlohmann::ordered_json::object();
   };
-  // The messages ([{"role": ..., "content": ...}, ...]) as the model's text.
+  // The messages ([{"role": ..., "content": ...}, ...]) as the model's text. Keys keep their order.
   // Errors: RequestError when there is no template or it refuses the messages.
-  std::string apply_chat_template(const nlohmann::json& messages, const ChatOptions& options) const;
+  std::string apply_chat_template(const nlohmann::ordered_json& messages, const ChatOptions& options) const;
 
   // How the model marks its reasoning, if it does: by tokens of the vocabulary.
   bool has_thinking() const { return thinking_.has_value(); }

@@ -116,6 +116,7 @@ mod ffi {
         fn id_to_token(self: &BridgeTokenizer, id: i32) -> Result<Vec<String>>;
         fn vocab_size(self: &BridgeTokenizer) -> i32;
         fn vocabulary(self: &BridgeTokenizer) -> Result<Vec<String>>;
+        fn added_tokens(self: &BridgeTokenizer, special: bool) -> Result<Vec<String>>;
         /// The `decoder` of tokenizer.json, or null.
         fn decoder_json(self: &BridgeTokenizer) -> Result<String>;
 

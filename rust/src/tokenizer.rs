@@ -126,6 +126,13 @@ impl BridgeTokenizer {
             Ok(tokens)
         })
     }
+
+    pub fn added_tokens(&self, special: bool) -> Answer<Vec<String>> {
+        guarded("tokenizer", &self.origin, || {
+            let added = self.inner.get_added_tokens_decoder();
+            Ok(added.into_values().filter(|token| token.special == special).map(|token| token.content).collect())
+        })
+    }
 }
 
 /// The text, or the offset of its first invalid byte.

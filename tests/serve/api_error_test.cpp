@@ -5,7 +5,7 @@
 namespace mlx_lm::serve {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 TEST(ApiError, IsWhatClientsRead) {
   const ApiError error(400, "messages: expected a list, found a number", "messages", "invalid_type");

@@ -1,0 +1,38 @@
+// A conversation as the model's tokens.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "mlx_lm/serve/fields.h"
+#include "mlx_lm/serve/served_model.h"
+
+namespace mlx_lm::serve {
+
+// The messages of an OpenAI request in the form that chat templates read: content is a text, "developer" is "system",
+// the arguments of tool calls are objects. path: of the list in the body. Errors: ApiError that names the message and
+// field.
+Json read_messages(const Json& messages, const std::string& path);
+
+// The tools of an OpenAI request: [{"type": "function", "function": {"name", "parameters"?, ...}}]. Null when there are
+// none. Errors: ApiError.
+Json read_tools(const Fields& fields);
+
+// More variables for the template; those that it gets anyway are refused. Errors: ApiError.
+Json read_template_variables(const Fields& fields, const Json& defaults);
+
+struct ChatPrompt {
+  Json messages;
+  Json tools = nullptr;
+  Json variables = Json::object();
+  bool continues_last = false;  // the last message, an assistant's, is the beginning of the answer
+};
+
+// What the model's template makes of it; without a template, the texts with the roles before them. What messages and
+// tools say is text: that of a control token ("<|im_end|>") does not become one. Errors: ApiError for what the template
+// refuses.
+std::vector<int> encode_chat(const ChatPrompt& prompt, const ServedModel& model);
+
+}  // namespace mlx_lm::serve

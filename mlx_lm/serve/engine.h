@@ -1,0 +1,111 @@
+// The thread that computes: all texts of all requests, a step at a time.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "mlx_lm/generate/batch_generator.h"
+#include "mlx_lm/serve/metrics.h"
+#include "mlx_lm/serve/served_model.h"
+
+namespace mlx_lm::serve {
+
+struct EngineOptions {
+  BatchOptions batch{.prefill_step_size = 512};
+  // Bytes that the caches of all texts may take together, those that are to come included; a text that would not fit
+  // waits.
+  size_t memory = size_t(4) << 30;
+  int queue = 256;  // texts that may wait
+
+  // Errors: RequestError that names the option.
+  void validate() const;
+};
+
+// Who is told what comes of a text, on the engine's thread; nothing after finished() or failed().
+class TextSink {
+ public:
+  virtual ~TextSink() = default;
+  // The text is under way. cached_tokens: of its prompt, that need not be computed.
+  virtual void started(int cached_tokens) = 0;
+  // The prompt: tokens computed so far, and in all.
+  virtual void progress(int processed, int total) = 0;
+  // The next token. logprobs: (V), lazy. False: that is enough, and finished(stop) follows.
+  virtual bool token(int token, const mx::array& logprobs) = 0;
+  virtual void finished(FinishReason reason) = 0;
+  virtual void failed(std::exception_ptr error) = 0;
+};
+
+struct TextJob {
+  std::shared_ptr<const ServedModel> model;
+  std::vector<int> prompt;
+  SequenceOptions options;
+  std::shared_ptr<TextSink> sink;
+};
+
+// Threads: any, unless said otherwise.
+class Engine {
+ public:
+  // metrics must outlive it.
+  Engine(const EngineOptions& options, Metrics& metrics);
+  // Texts that are not done fail with status 503.
+  ~Engine();
+
+  // Texts that begin together; the numbers they are known by. Errors: ApiError with status 429 when the queue is full
+  // or a text needs more memory than there is, 400 for a prompt that is empty or too long, 503 after stop().
+  std::vector<int> submit(std::vector<TextJob> jobs);
+  // Ends texts: finished(cancelled), unless they are done already.
+  void cancel(const std::vector<int>& numbers);
+  // Runs a function on the engine's thread, between two steps; what it throws comes out of the future.
+  void run(std::function<void()> function);
+
+  // No more texts are taken. Those under way go on.
+  void stop();
+  // No text is waiting or under way.
+  bool idle() const;
+  // The thread is working, or waiting for work: no step takes longer than so many seconds.
+  bool is_alive(double seconds) const;
+
+ private:
+  struct Text;
+  struct Lane;
+
+  void loop();
+  void take_commands(std::unique_lock<std::mutex>& lock);
+  void admit();
+  void step(Lane& lane);
+  void end(Lane& lane, int uid, const std::function<void(TextSink&)>& tell);
+  Lane& lane_of(const std::shared_ptr<const ServedModel>& model);
+  void fail_all(Lane& lane, std::exception_ptr error);
+  void update_gauges();
+
+  const EngineOptions options_;
+  Metrics& metrics_;
+  std::atomic<int64_t> heartbeat_;
+  std::atomic<int> texts_ = 0;  // waiting or under way
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  // Under the mutex.
+  bool stopping_ = false, quitting_ = false;
+  int next_number_ = 0;
+  std::vector<std::shared_ptr<Text>> submitted_;
+  std::vector<int> cancelled_;
+  std::deque<std::function<void()>> functions_;
+
+  // The thread's own.
+  std::deque<std::shared_ptr<Text>> waiting_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  size_t reserved_ = 0;  // bytes
+  std::thread thread_;
+};
+
+}  // namespace mlx_lm::serve
