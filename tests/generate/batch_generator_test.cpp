@@ -9,6 +9,7 @@
 #include "mlx_lm/generate/generate_step.h"
 #include "mlx_lm/ops/backend.h"
 
+#include "tests/hub/byte_tokenizer.h"
 #include "tests/models/golden_case.h"
 
 namespace mlx_lm {
@@ -258,6 +259,34 @@ TEST_P(Batch, what_one_text_throws_ends_that_text_alone) {
       EXPECT_EQ(batch.cache_nbytes(), 0u);
     }
   }
+}
+
+// While it is there, each step begins when the one before is done.
+TEST_P(Batch, a_constraint_of_another_vocabulary_ends_its_text_alone) {
+  const GrammarTokens tokens(tokenizer_of(byte_level_json({{"n", "a"}})), 999, std::vector<int>{258});
+  BatchGenerator batch(*model_);
+  const auto all = prompts(2, 9);
+  for (const auto& prompt : all) batch.insert(prompt, {.max_tokens = 6});
+  std::map<int, Text> texts;
+  collect(batch, texts);
+  collect(batch, texts);
+  SequenceOptions options{.max_tokens = 6};
+  options.constraint = std::make_shared<sample::Constraint>(Grammar(tokens, {.regex = "[a-c]+"}).matcher());
+  const int uid = batch.insert({1, 2, 3}, std::move(options));
+  while (!batch.empty()) {
+    for (auto& response : batch.next()) {
+      EXPECT_EQ(response.uid == uid, response.error != nullptr);
+      if (response.error) {
+        EXPECT_THROW(std::rethrow_exception(response.error), RequestError);
+        EXPECT_EQ(response.finish_reason, FinishReason::failed);
+        texts[uid].reason = response.finish_reason;
+        continue;
+      }
+      texts[response.uid].tokens.push_back(response.token);
+    }
+  }
+  EXPECT_TRUE(texts[uid].reason);
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(texts[i].tokens, alone(all[i], {.max_tokens = 6}).tokens);
 }
 
 TEST_P(Batch, snapshots_are_taken_where_they_were_asked_for) {

@@ -14,6 +14,7 @@
 #include "mlx_lm/cache/state.h"
 #include "mlx_lm/generate/batch_generator.h"
 #include "mlx_lm/load/prompt_cache.h"
+#include "mlx_lm/ops/backend.h"
 
 #include "tests/load/temp_folder.h"
 #include "tests/models/golden_case.h"
@@ -407,6 +408,29 @@ TEST(PrefixCache, takes_the_caches_of_every_architecture) {
     EXPECT_TRUE(mx::array_equal(step({2}, found.caches), step({2}, caches)).item<bool>());
   }
   EXPECT_GT(types.size(), 50u);
+}
+
+// By MLX's own operations, as on a GPU.
+TEST(PrefixCacheOnMlx, gives_what_was_held) {
+  ops::set_backend(ops::Backend::mlx);
+  for (int bits : {0, 8}) {
+    const auto model = GoldenCase("llama_kv_bits").make();
+    auto caches = model->make_cache();
+    const Tokens text{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5};
+    const auto step = [&](const Tokens& tokens, cache::KVCaches& caches) {
+      return (*model)(mx::array(tokens.data(), {1, int(tokens.size())}, mx::int32), caches);
+    };
+    mx::eval(step(text, caches));
+    for (auto& cache : caches) cache::kv(*cache).quantize({bits, 32});
+    PrefixCache held;
+    ASSERT_TRUE(held.insert("key", first(text, 8), caches));
+    auto found = held.find("key", text);
+    ASSERT_EQ(found.tokens, 8);
+    cache::trim(caches, 3);
+    EXPECT_TRUE(mx::allclose(step({6, 7}, found.caches), step({6, 7}, caches)).item<bool>());
+    EXPECT_TRUE(mx::allclose(step({8}, found.caches), step({8}, caches)).item<bool>());
+  }
+  ops::set_backend(ops::Backend::kernels);
 }
 
 // Files
