@@ -59,6 +59,10 @@ PrefixCache::Found PrefixCache::find(const std::string& key, std::span<const int
   return found;
 }
 
+int PrefixCache::longest(const std::string& key, std::span<const int> tokens) {
+  return tree_.find(key, tokens, std::max(0, int(tokens.size()) - 1)).tokens;
+}
+
 bool PrefixCache::insert(const std::string& key, std::span<const int> tokens, const cache::KVCaches& caches) {
   return insert(key, tokens, caches, true);
 }

@@ -39,6 +39,8 @@ class PrefixCache {
   // The longest beginning that is held and leaves at least one token of the prompt to compute. Cost: a copy of the
   // rows.
   Found find(const std::string& key, std::span<const int> tokens);
+  // How many tokens find() would have from memory. It counts as a use, and not as a lookup.
+  int longest(const std::string& key, std::span<const int> tokens);
 
   // Holds what the caches have of these tokens: they may have seen more, if that can be taken back, and may go on.
   // False if it cannot be held: for that reason, or for more bytes than the budget has. What is held already stays as

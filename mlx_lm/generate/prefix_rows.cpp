@@ -62,6 +62,13 @@ std::unique_ptr<cache::Cache> kept(const cache::Cache& cache) {
 
 }  // namespace
 
+bool cuttable(const cache::KVCaches& caches) {
+  bool all = true;
+  each(caches,
+       [&](const cache::Cache& cache) { all &= dynamic_cast<const cache::GrowingKVCache*>(&cache) != nullptr; });
+  return all;
+}
+
 size_t nbytes(const WholeCaches& caches) { return caches ? cache::nbytes(*caches) : 0; }
 
 CacheForm::CacheForm(const cache::KVCaches& caches) {

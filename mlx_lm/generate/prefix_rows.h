@@ -73,6 +73,9 @@ class CacheForm {
   bool whole_ = false;
 };
 
+// Caches of such kinds, which may be empty yet, can be cut after any token.
+bool cuttable(const cache::KVCaches& caches);
+
 // Bytes of whole caches; 0 for null.
 size_t nbytes(const WholeCaches& caches);
 

@@ -74,7 +74,7 @@ struct AnswerRequest {
   bool reads_tools = false;      // calls in the model's own format are taken out of the text
   bool reads_call_list = false;  // calls are as call_grammar() has them
   bool reads_reasoning = true;
-  std::vector<int> snapshots = {};  // tokens of the prompt after which other prompts may differ
+  std::vector<int> parts = {};  // as TextJob::parts
 };
 
 // Starts on the answers, and returns the numbers by which the engine can cancel them. id: of the request, for errors

@@ -189,6 +189,7 @@ void chat_completions(const Api& api, const std::shared_ptr<HttpExchange>& excha
   prompt.variables = std::move(variables);
   prompt.continues_last = f.boolean("continue_final_message").value_or(false);
   request.prompt = encode_chat(prompt, model);
+  if (!model.cuttable) request.parts = {shared_tokens(prompt, request.prompt, model)};
 
   Head head{
       .model = requested.value_or(model.id), .logprobs = g.logprobs.has_value(), .include_usage = g.include_usage};

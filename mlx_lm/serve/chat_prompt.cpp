@@ -242,4 +242,24 @@ std::vector<int> encode_chat(const ChatPrompt& prompt, const ServedModel& model)
   }
 }
 
+int shared_tokens(const ChatPrompt& prompt, const std::vector<int>& tokens, const ServedModel& model) {
+  ChatPrompt other{.messages = json::array(), .tools = prompt.tools, .variables = prompt.variables};
+  if (prompt.messages[0]["role"] == "system") other.messages.push_back(prompt.messages[0]);
+  // Two others: what a template's text has in common with one of them may be chance.
+  size_t shared = tokens.size();
+  for (const char* said : {"0", "?"}) {
+    auto asked = other;
+    asked.messages.push_back({{"role", "user"}, {"content", said}});
+    std::vector<int> encoded;
+    try {
+      encoded = encode_chat(asked, model);
+    } catch (const ApiError&) {
+      return 0;  // a template may want more
+    }
+    const auto part = std::mismatch(tokens.begin(), tokens.end(), encoded.begin(), encoded.end()).first;
+    shared = std::min(shared, size_t(part - tokens.begin()));
+  }
+  return int(shared);
+}
+
 }  // namespace mlx_lm::serve

@@ -35,4 +35,8 @@ struct ChatPrompt {
 // refuses.
 std::vector<int> encode_chat(const ChatPrompt& prompt, const ServedModel& model);
 
+// How many of the prompt's tokens stand before what was said: the tools and the system message, which other
+// conversations may have too. 0: none.
+int shared_tokens(const ChatPrompt& prompt, const std::vector<int>& tokens, const ServedModel& model);
+
 }  // namespace mlx_lm::serve
