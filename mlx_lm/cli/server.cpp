@@ -27,7 +27,7 @@ struct Flags {
   std::vector<std::string> api_key;
   std::string api_key_file;
   std::string chat_template_args;
-  int decode_concurrency = 32, prompt_concurrency = 8, prefill_step_size = 512;
+  int decode_concurrency = 32, prompt_concurrency = 8, prefill_step_size = 128;
   double memory = 0;               // GB; 0: half of what is there
   double prompt_cache_bytes = -1;  // less than 0: a quarter of the memory
   double prompt_cache_dir_gb = 16, prompt_cache_write_gb = 0;

@@ -44,6 +44,7 @@ class ChoiceSink final : public TextSink {
 
   void started(int cached_tokens) override {
     shared_->usage.cached_tokens = std::max(shared_->usage.cached_tokens, cached_tokens);
+    if (index_ == 0 && !shared_->failed) shared_->writer->begin(shared_->usage);
   }
 
   void progress(int processed, int total) override {

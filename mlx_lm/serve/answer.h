@@ -54,6 +54,8 @@ struct Usage {
 class AnswerWriter {
  public:
   virtual ~AnswerWriter() = default;
+  // The first choice is under way; usage has what is known of the prompt.
+  virtual void begin(const Usage& /*usage*/) {}
   virtual void progress(int /*processed*/, int /*total*/) {}
   // logprobs: of the tokens since the last piece.
   virtual void piece(int /*choice*/, const AnswerPiece& /*piece*/, const std::vector<ScoredToken>& /*logprobs*/) {}

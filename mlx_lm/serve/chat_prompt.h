@@ -15,6 +15,10 @@ namespace mlx_lm::serve {
 // the arguments of tool calls are objects. path: of the list in the body. Errors: ApiError that names the message and
 // field.
 Json read_messages(const Json& messages, const std::string& path);
+// One of them. path: "messages[2]".
+Json read_message(const Json& message, const std::string& path);
+// A text, null, or a list of parts that are texts. Errors: ApiError.
+std::string read_content(const Fields& message, const std::string& key = "content");
 
 // The tools of an OpenAI request: [{"type": "function", "function": {"name", "parameters"?, ...}}]. Null when there are
 // none. Errors: ApiError.

@@ -21,7 +21,9 @@
 namespace mlx_lm::serve {
 
 struct EngineOptions {
-  BatchOptions batch{.prefill_step_size = 512};
+  // Small pieces of prompts, so that the texts under way do not wait for long; a CPU computes them as fast as large
+  // ones.
+  BatchOptions batch{.prefill_step_size = 128};
   PrefixCacheOptions prefixes;  // max_bytes 0: none
   // Bytes that the caches of all texts may take together, those that are to come included; a text that would not fit
   // waits.

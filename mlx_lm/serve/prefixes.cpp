@@ -8,6 +8,12 @@
 #include "mlx_lm/load/prompt_cache.h"
 
 namespace mlx_lm::serve {
+namespace {
+
+// Tokens that are worth a copy. Most prompts have the beginning of a template in common.
+constexpr int kLeast = 32;
+
+}  // namespace
 
 Prefixes::Prefixes(PrefixCacheOptions cache, const BatchOptions& batch, Metrics& metrics)
     : format_(fmt::format("\n{} {} {} {}", batch.max_kv_size, batch.kv_bits, batch.kv_group_size,
@@ -32,6 +38,7 @@ int Prefixes::begin(const std::shared_ptr<const ServedModel>& model,
   if (!cache_) return 0;
   reading_ = &model->model();
   auto found = cache_->find(key(*model), *prompt);
+  if (found.tokens < kLeast) found = {};
   metrics_.cached_tokens.Increment(found.tokens);
   (found.tokens > 0 ? metrics_.cache_hits : metrics_.cache_misses).Increment();
   options.prompt_cache = std::move(found.caches);
