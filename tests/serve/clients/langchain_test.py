@@ -3,7 +3,7 @@ import unittest
 
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 chat = ChatOpenAI(base_url=os.environ["SERVER"] + "/v1", api_key="secret", model=os.environ["MODEL"], temperature=0,
                   max_tokens=100, max_retries=0)
@@ -11,8 +11,8 @@ ASK = "What is the capital of France?"
 
 
 class City(BaseModel):
-    name: str
-    population: int
+    name: str = Field(max_length=20)
+    population: int = Field(ge=0, le=20_000_000)
 
 
 @tool
