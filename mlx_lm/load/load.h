@@ -45,6 +45,7 @@ struct Loaded {
   std::unique_ptr<models::LanguageModel> model;
   text::TokenizerWrapper tokenizer;
   ConfigReader config;
+  ModelFiles files;
 };
 
 struct LoadOptions {
