@@ -112,7 +112,7 @@ Loaded load(const std::string& path_or_repo, const LoadOptions& options) {
   // The tokenizer takes about as long as the weights of a small model, and neither needs the other.
   auto tokenizer = std::async(std::launch::async, [&] { return load_tokenizer(files, config, options.chat_template); });
   auto model = load_model(files, config, adapters ? &*adapters : nullptr);
-  return {std::move(model), tokenizer.get(), config, files};
+  return {std::move(model), tokenizer.get(), config};
 }
 
 }  // namespace mlx_lm

@@ -45,7 +45,6 @@ struct Loaded {
   std::unique_ptr<models::LanguageModel> model;
   text::TokenizerWrapper tokenizer;
   ConfigReader config;
-  ModelFiles files;
 };
 
 struct LoadOptions {

@@ -5,17 +5,14 @@
 #include <string>
 
 #include "mlx_lm/base/error.h"
-#include "mlx_lm/load/gguf_reader.h"
 #include "mlx_lm/load/json_file.h"
 
 namespace mlx_lm {
 namespace {
 
 // Source: llama.cpp, enum llama_pooling_type.
-Pooling gguf_pooling(const GgufFile& file) {
-  const auto architecture = file.find_string("general.architecture").value_or("");
-  const auto type = file.find_int(std::string(architecture) + ".pooling_type").value_or(0);
-  switch (type) {
+Pooling gguf_pooling(const ConfigReader& config) {
+  switch (const int type = config.get<int>("pooling_type", 0)) {
     case 0:  // none is said
     case 1:
       return Pooling::mean;
@@ -23,8 +20,9 @@ Pooling gguf_pooling(const GgufFile& file) {
       return Pooling::first;
     case 3:
       return Pooling::last;
+    default:
+      fail<ConfigError>("[embeddings] pooling_type: expected 0 to 3, found {}", type);
   }
-  fail<ConfigError>("[embeddings] pooling_type: expected 0 to 3, found {}", type);
 }
 
 // A module is known by its class: "sentence_transformers.models.Pooling".
@@ -62,11 +60,11 @@ Pooling folder_pooling(const nlohmann::json& config) {
 
 }  // namespace
 
-Pooling read_pooling(const ModelFiles& files) {
-  if (files.gguf) return gguf_pooling(*files.gguf);
-  if (const auto modules = read_json(files.path, "modules.json")) check_modules(*modules);
-  const auto config = read_json(files.path, "1_Pooling/config.json");
-  return config ? folder_pooling(*config) : Pooling::mean;
+Pooling read_pooling(const std::filesystem::path& path, const ConfigReader& config) {
+  if (!std::filesystem::is_directory(path)) return gguf_pooling(config);
+  if (const auto modules = read_json(path, "modules.json")) check_modules(*modules);
+  const auto pooling = read_json(path, "1_Pooling/config.json");
+  return pooling ? folder_pooling(*pooling) : Pooling::mean;
 }
 
 }  // namespace mlx_lm

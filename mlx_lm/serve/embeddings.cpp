@@ -176,7 +176,7 @@ void embeddings(const Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   auto input = InputReader(*model).read(f);
   Pooling pooling;
   try {
-    pooling = read_pooling(model->loaded.files);
+    pooling = read_pooling(model->path, model->loaded.config);
   } catch (const ConfigError& error) {
     throw ApiError(400, error.what(), "model");
   }

@@ -160,6 +160,21 @@ class Others(unittest.TestCase):
         self.assertEqual(text, answer.choices[0].text)
 
 
+    def test_embeddings(self):
+        texts = ["The cat sat on the mat.", "A cat is sitting on a rug.", "def f(x): return x + 1"]
+        answer = client.embeddings.create(model=MODEL, input=texts)  # as base64, unless told otherwise
+        first, near, far = (d.embedding for d in answer.data)
+        dot = lambda a, b: sum(x * y for x, y in zip(a, b))
+        self.assertAlmostEqual(dot(first, first), 1, 5)
+        self.assertGreater(dot(first, near), dot(first, far))
+        floats = client.embeddings.create(model=MODEL, input=texts[0], encoding_format="float").data[0].embedding
+        self.assertGreater(dot(first, floats), 0.9999)
+        self.assertEqual(answer.usage.prompt_tokens, answer.usage.total_tokens)
+        with self.assertRaises(openai.BadRequestError) as caught:
+            client.embeddings.create(model=MODEL, input=texts, dimensions=len(first) - 1)
+        self.assertEqual(caught.exception.param, "dimensions")
+
+
 class Responses(unittest.TestCase):
     def test_creates(self):
         answer = client.responses.create(model=MODEL, input="What is the capital of France?", max_output_tokens=16,
