@@ -7,6 +7,7 @@
 #include "mlx_lm/generate/benchmark.h"        // how fast a model is
 #include "mlx_lm/generate/chat_session.h"     // a conversation
 #include "mlx_lm/generate/drafter.h"          // who guesses tokens, so that several are checked at once
+#include "mlx_lm/generate/embedder.h"         // texts to vectors
 #include "mlx_lm/generate/generate_step.h"    // tokens to tokens
 #include "mlx_lm/generate/perplexity.h"       // how well it predicts a text
 #include "mlx_lm/generate/prefix_cache.h"     // what texts begin with, computed once

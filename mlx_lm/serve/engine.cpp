@@ -121,6 +121,18 @@ void Engine::run(std::function<void()> function) {
   future.get();
 }
 
+bool Engine::reserve(size_t bytes) {
+  if (bytes > options_.memory) {
+    throw ApiError(400,
+                   fmt::format("input: its longest text may take {} MB of memory, expected at most the server's {} MB",
+                               bytes >> 20, options_.memory >> 20),
+                   "input", "out_of_memory");
+  }
+  if (reserved_ + bytes > options_.memory) return false;
+  reserved_ += bytes;
+  return true;
+}
+
 void Engine::stop() {
   const std::lock_guard lock(mutex_);
   stopping_ = true;

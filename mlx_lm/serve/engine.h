@@ -71,6 +71,12 @@ class Engine {
   void cancel(const std::vector<int>& numbers);
   // Runs a function on the engine's thread, between two steps; what it throws comes out of the future.
   void run(std::function<void()> function);
+  // Takes bytes from the memory of the texts, for what such a function holds. False: they are not free now. Threads:
+  // the engine's. Errors: ApiError with status 400 for more than there is.
+  bool reserve(size_t bytes);
+  void release(size_t bytes) { reserved_ -= bytes; }
+  // Tokens of a prompt that are computed between two steps.
+  int piece() const { return options_.batch.prefill_step_size; }
 
   // No more texts are taken. Those under way go on.
   void stop();

@@ -172,6 +172,7 @@ std::shared_ptr<const ServedModel> ModelStore::load(const Source& source) const 
   auto model = std::make_shared<ServedModel>(
       source.id,
       mlx_lm::load(path.string(), {.adapter_path = source.adapter, .chat_template = options_.chat_template}));
+  model->path = path;
   model->fingerprint = fingerprint(path, source.adapter);
   struct stat status;
   if (::stat(path.c_str(), &status) == 0) model->created = status.st_mtim.tv_sec;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ctime>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -21,6 +22,7 @@ struct ServedModel {
   std::unordered_set<std::string> control_tokens;  // what a template, and nobody else, may write as one token
   bool cuttable;                                   // its caches can forget any of their last tokens
   int context_size;                                // tokens of a prompt and its answer; 0: no limit is known
+  std::filesystem::path path;                      // of its folder or file
   std::time_t created = 0;                         // when its files were written
   // Of its configuration and files: equal for what gives the same answers.
   std::string fingerprint;

@@ -25,6 +25,8 @@ namespace {
 using json = Json;
 using Exchange = std::shared_ptr<HttpExchange>;
 
+const std::string kOneModel = "/v1/models/";  // and its id
+
 constexpr double kAlive = 60;  // seconds that a step of the engine may take
 
 // Runs what may take time, and turns what it throws into the answer.
@@ -59,10 +61,11 @@ class Server::Router {
         api_{engine_, models_, options.defaults},
         page_(options.page),
         workers_(2),
+        embedder_(1),
         server_(counted(std::move(options.http)), [this](Exchange exchange) { route(std::move(exchange)); }) {
     const auto post = [this](const char* path, Route::Function function, bool alias = true) {
-      routes_[path] = {"POST", function, true};
-      if (alias) routes_[std::string(path).substr(3)] = {"POST", function, true};  // mlx-lm's, without /v1
+      routes_[path] = {"POST", function, &workers_};
+      if (alias) routes_[std::string(path).substr(3)] = {"POST", function, &workers_};  // mlx-lm's, without /v1
     };
     post("/v1/chat/completions", [this](const Exchange& e) { chat_completions(api_, e); });
     post(
@@ -73,12 +76,17 @@ class Server::Router {
         "/v1/messages", [this](const Exchange& e) { messages(api_, e); }, false);
     post(
         "/v1/messages/count_tokens", [this](const Exchange& e) { count_tokens(api_, e); }, false);
-    routes_["/v1/models"] = {"GET", [this](const Exchange& e) { list_models(*e); }, false};
-    routes_["/health"] = {"GET", [this](const Exchange& e) { health(*e); }, false};
-    routes_["/metrics"] = {"GET", [this](const Exchange& e) { metrics(*e); }, false};
+    routes_["/v1/embeddings"] = {"POST", [this](const Exchange& e) { embeddings(api_, e); }, &embedder_};
+    routes_["/v1/models"] = {"GET", [this](const Exchange& e) { list_models(*e); }, nullptr};
+    routes_[kOneModel] = {"GET", [this](const Exchange& e) { one_model(*e); }, nullptr};
+    routes_["/health"] = {"GET", [this](const Exchange& e) { health(*e); }, nullptr};
+    routes_["/metrics"] = {"GET", [this](const Exchange& e) { metrics(*e); }, nullptr};
     models_.get(std::nullopt);
   }
-  ~Router() { workers_.join(); }
+  ~Router() {
+    workers_.join();
+    embedder_.join();
+  }
 
   HttpServer& http() { return server_; }
   ModelStore& models() { return models_; }
@@ -92,7 +100,7 @@ class Server::Router {
     using Function = std::function<void(const Exchange&)>;
     std::string method;
     Function function;
-    bool slow;  // runs on a worker
+    boost::asio::thread_pool* threads;  // that it runs on; null: at once
   };
 
   ModelStoreOptions with_settling(ModelStoreOptions options) {
@@ -118,17 +126,18 @@ class Server::Router {
     if (page_) {
       if (auto file = page_answer(request)) return exchange->send(std::move(*file));
     }
-    const auto found = routes_.find(request.path);
-    if (found == routes_.end() && request.path.starts_with("/v1/models/")) return one_model(*exchange);
+    auto found = routes_.find(request.path);
+    if (found == routes_.end() && request.path.starts_with(kOneModel)) found = routes_.find(kOneModel);
     if (found == routes_.end()) throw ApiError(404, "there is nothing at " + dump(json(request.path)));
     const auto& route = found->second;
-    if (request.method != route.method && !(request.method == "HEAD" && route.method == "GET")) {
+    if (request.method != route.method) {
       const ApiError error(405, fmt::format("{}: expected {}, found {}", request.path, route.method, request.method));
       return exchange->send({.status = 405, .body = dump(error.body()), .headers = {{"Allow", route.method}}});
     }
-    if (!route.slow) return route.function(exchange);
-    boost::asio::post(
-        workers_, [&route, exchange = std::move(exchange)] { answer(*exchange, [&] { route.function(exchange); }); });
+    if (!route.threads) return route.function(exchange);
+    boost::asio::post(*route.threads, [&route, exchange = std::move(exchange)] {
+      answer(*exchange, [&] { route.function(exchange); });
+    });
   }
 
   void list_models(HttpExchange& exchange) {
@@ -136,7 +145,7 @@ class Server::Router {
     exchange.send({.body = dump({{"object", "list"}, {"data", models_.list()}})});
   }
   void one_model(HttpExchange& exchange) {
-    const auto id = exchange.request().path.substr(std::string("/v1/models/").size());
+    const auto id = exchange.request().path.substr(kOneModel.size());
     for (const auto& model : models_.list()) {
       if (model["id"] == id) return exchange.send({.body = dump(model)});
     }
@@ -159,7 +168,7 @@ class Server::Router {
   Api api_;
   bool page_;
   std::map<std::string, Route> routes_;
-  boost::asio::thread_pool workers_;
+  boost::asio::thread_pool workers_, embedder_;  // embeddings take long, and come one after another
   HttpServer server_;
 };
 

@@ -30,11 +30,13 @@ TEST_F(GgufConfigTest, SaysWhatConfigJsonWould) {
 TEST_F(GgufConfigTest, FollowsTheTensors) {
   auto w = tiny_gguf("qwen2")
                .add("tokenizer.ggml.eos_token_id", uint32_t(2))
-               .add("tokenizer.ggml.eot_token_id", uint32_t(5));
+               .add("tokenizer.ggml.eot_token_id", uint32_t(5))
+               .add("qwen2.pooling_type", uint32_t(3));
   w.add_f32("output.weight", {8, 6}, counting(48)).add_f32("blk.0.attn_q.bias", {8}, counting(8));
   w.add_f32("blk.0.ffn_gate.bias", {12}, counting(12));
   auto c = config(w);
   EXPECT_EQ(c["model_type"], "qwen2");
+  EXPECT_EQ(c["pooling_type"], 3);
   EXPECT_EQ(c["tie_word_embeddings"], false);
   EXPECT_EQ(c["attention_bias"], true);
   EXPECT_EQ(c["mlp_bias"], true);

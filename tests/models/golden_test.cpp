@@ -10,6 +10,7 @@
 #include "mlx_lm/cache/batch.h"
 #include "mlx_lm/cache/saved_cache.h"
 #include "mlx_lm/kernels/kernels.h"
+#include "mlx_lm/nn/hidden_states.h"
 #include "mlx_lm/ops/backend.h"
 
 #include "golden_case.h"
@@ -70,8 +71,13 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Way>> {
     std::vector<int> flat;
     for (const auto& row : rows) flat.insert(flat.end(), row.begin(), row.end());
     mx::array tokens(flat.begin(), {int(rows.size()), int(rows[0].size())}, mx::int32);
+    const nn::HiddenStates states;
     auto logits = mx::contiguous(mx::astype((*model_)(tokens, caches), mx::float32));
     logits.eval();
+    // What the output layer was given, whatever the architecture.
+    EXPECT_EQ((*states).ndim(), 3);
+    EXPECT_EQ((*states).shape(0), logits.shape(0));
+    EXPECT_EQ((*states).shape(1), logits.shape(1));
     return logits;
   }
 

@@ -1,66 +1,18 @@
 // The whole server with the default model, over HTTP.
 #include "mlx_lm/serve/server.h"
 
-#include <boost/asio/connect.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/beast/core.hpp>
-#include <boost/beast/http.hpp>
 #include <future>
 #include <thread>
 
 #include <gtest/gtest.h>
 
-#include "mlx_lm/serve/fields.h"
+#include "running_server.h"
 
 namespace mlx_lm::serve {
 namespace {
 
-namespace asio = boost::asio;
-namespace http = boost::beast::http;
-using json = Json;
-
-struct Reply {
-  int status;
-  std::string text;
-  json body() const { return json::parse(text); }
-};
-
-Reply send_to(int port, http::verb verb, const std::string& path, const std::string& body) {
-  asio::io_context context;
-  asio::ip::tcp::socket socket(context);
-  socket.connect({asio::ip::make_address("127.0.0.1"), static_cast<unsigned short>(port)});
-  http::request<http::string_body> request(verb, path, 11);
-  request.set(http::field::host, "127.0.0.1");
-  request.body() = body;
-  request.prepare_payload();
-  http::write(socket, request);
-  boost::beast::flat_buffer buffer;
-  http::response<http::string_body> response;
-  http::read(socket, buffer, response);
-  return {int(response.result_int()), response.body()};
-}
-
-class ServerTest : public testing::Test {
+class ServerTest : public RunningServer {
  protected:
-  static void SetUpTestSuite() {
-    ServerOptions options;
-    options.http.port = 0;
-    options.models.model = default_model_path().string();
-    server_ = new Server(std::move(options));
-    thread_ = new std::thread([] { server_->run(); });
-  }
-  static void TearDownTestSuite() {
-    server_->stop(std::chrono::seconds(5));
-    thread_->join();
-    delete thread_;
-    delete server_;
-  }
-
-  static Reply send(http::verb verb, const std::string& path, const std::string& body = {}) {
-    return send_to(server_->port(), verb, path, body);
-  }
-  static Reply get(const std::string& path) { return send(http::verb::get, path); }
-  static Reply post(const std::string& path, const json& body) { return send(http::verb::post, path, body.dump()); }
   static Reply chat(json more, const std::string& message = "What is the capital of France?") {
     more["messages"] = {{{"role", "user"}, {"content", message}}};
     if (!more.contains("max_tokens")) more["max_tokens"] = 16;
@@ -89,9 +41,6 @@ class ServerTest : public testing::Test {
     EXPECT_TRUE(done);
     return events;
   }
-
-  static inline Server* server_;
-  static inline std::thread* thread_;
 };
 
 const json kTool = {{"type", "function"},
@@ -250,12 +199,16 @@ TEST(ServerOfSlidingModel, HoldsSystemMessagesAlsoForTheNextStart) {
   for (const bool first_start : {true, false}) {
     Server server(options);
     std::thread thread([&] { server.run(); });
-    if (first_start) EXPECT_EQ(cached(ask(server.port(), "What is the first number?")), 0);
+    if (first_start) {
+      EXPECT_EQ(cached(ask(server.port(), "What is the first number?")), 0);
+    }
     const auto reply = ask(server.port(), "And the last one?");
     EXPECT_GT(cached(reply), 1000);
     EXPECT_LT(cached(reply), reply.body()["usage"]["prompt_tokens"].get<int>());
     const auto text = reply.body()["choices"][0]["message"]["content"].get<std::string>();
-    if (!first_start) EXPECT_EQ(text, answer);
+    if (!first_start) {
+      EXPECT_EQ(text, answer);
+    }
     answer = text;
     server.stop(std::chrono::seconds(5));
     thread.join();
@@ -298,6 +251,19 @@ TEST_F(ServerTest, TellsOfItsModelsHealthAndFigures) {
   chat({});
   EXPECT_NE(get("/metrics").text.find("mlx_lm_generation_tokens_total"), std::string::npos);
   EXPECT_NE(get("/").text.find("<html"), std::string::npos);
+}
+
+TEST_F(ServerTest, TellsHeadersAlone) {
+  const std::vector<std::string> paths = {"/v1/models", "/v1/models/" + server_->model_id(), "/health"};
+  for (const auto& path : paths) {
+    const auto whole = get(path), head = send(http::verb::head, path);
+    EXPECT_EQ(head.status, 200) << path;
+    EXPECT_EQ(head.text, "");
+    EXPECT_EQ(head.headers[http::field::content_length], whole.headers[http::field::content_length]);
+  }
+  EXPECT_EQ(send(http::verb::head, "/v1/models/other").status, 404);
+  EXPECT_EQ(send(http::verb::head, "/v1/chat/completions").status, 405);
+  EXPECT_EQ(send(http::verb::post, "/v1/models/" + server_->model_id()).status, 405);
 }
 
 TEST_F(ServerTest, CompletesTexts) {

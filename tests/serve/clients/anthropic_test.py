@@ -2,6 +2,7 @@ import os
 import unittest
 
 import anthropic
+from pydantic import BaseModel, Field
 
 client = anthropic.Anthropic(base_url=os.environ["SERVER"], api_key="secret", max_retries=0)
 MODEL = os.environ["MODEL"]
@@ -17,6 +18,11 @@ def create(**more):
     return client.messages.create(model=MODEL, **more)
 
 
+class City(BaseModel):
+    name: str = Field(max_length=20)
+    capital: bool
+
+
 class Messages(unittest.TestCase):
     def test_answers(self):
         message = create(system=[{"type": "text", "text": "You are a helpful assistant."}])
@@ -24,6 +30,10 @@ class Messages(unittest.TestCase):
         self.assertEqual(message.stop_reason, "end_turn")
         self.assertGreater(message.usage.output_tokens, 0)
         self.assertEqual(create(max_tokens=2).stop_reason, "max_tokens")
+        seeded = {"temperature": 1, "top_p": 0.9, "top_k": 20, "seed": 3}
+        texts = [create(metadata={"user_id": "me"}, thinking={"type": "disabled"}, system="You answer in verse.",
+                        extra_body=seeded).content[0].text for _ in range(2)]
+        self.assertEqual(texts[0], texts[1])
 
     def test_streams(self):
         with client.messages.stream(model=MODEL, messages=ASK, max_tokens=16) as stream:
@@ -32,6 +42,10 @@ class Messages(unittest.TestCase):
         self.assertEqual(text, "The capital of France is Paris.")
         self.assertEqual(final.content[0].text, text)
         self.assertEqual(final.usage.output_tokens, 8)
+        events = [e.type for e in create(stream=True) if e.type != "ping"]
+        self.assertEqual(events[:2], ["message_start", "content_block_start"])
+        self.assertEqual(set(events[2:-3]), {"content_block_delta"})
+        self.assertEqual(events[-3:], ["content_block_stop", "message_delta", "message_stop"])
 
     def test_stop_sequences(self):
         message = create(stop_sequences=[" France"])
@@ -51,11 +65,17 @@ class Messages(unittest.TestCase):
         with client.messages.stream(model=MODEL, messages=ask, tools=[WEATHER], max_tokens=200,
                                     tool_choice={"type": "tool", "name": "get_weather"}) as stream:
             self.assertEqual(set(stream.get_final_message().content[0].input), {"city", "unit"})
+        self.assertNotIn("tool_use", [c.type for c in create(messages=ask, tools=[WEATHER],
+                                                             tool_choice={"type": "none"}).content])
         again = create(messages=ask + [
             {"role": "assistant", "content": message.content},
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": c.id, "content": "18 C"}
                                          for c in message.content if c.type == "tool_use"]}], tools=[WEATHER])
         self.assertTrue(again.content)
+
+    def test_parses_into_a_class(self):
+        message = client.messages.parse(model=MODEL, messages=ASK, max_tokens=100, output_format=City)
+        self.assertIsInstance(message.parsed_output, City)
 
     def test_counts_tokens(self):
         count = client.messages.count_tokens(model=MODEL, messages=ASK).input_tokens
@@ -64,7 +84,7 @@ class Messages(unittest.TestCase):
 
     def test_errors(self):
         with self.assertRaises(anthropic.BadRequestError) as caught:
-            create(temperature=-1)
+            create(extra_body={"temperature": -1})
         self.assertEqual(caught.exception.body["error"]["type"], "invalid_request_error")
         self.assertIn("temperature", caught.exception.body["error"]["message"])
         with self.assertRaises(anthropic.BadRequestError) as caught:

@@ -2,8 +2,8 @@ import os
 import unittest
 
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from pydantic import BaseModel, Field
 
 chat = ChatOpenAI(base_url=os.environ["SERVER"] + "/v1", api_key="secret", model=os.environ["MODEL"], temperature=0,
                   max_tokens=100, max_retries=0)
@@ -11,8 +11,8 @@ ASK = "What is the capital of France?"
 
 
 class City(BaseModel):
-    name: str
-    population: int
+    name: str = Field(max_length=20)
+    population: int = Field(ge=0, le=20_000_000)
 
 
 @tool
@@ -35,3 +35,11 @@ class LangChain(unittest.TestCase):
         answer = chat.bind_tools([get_weather], tool_choice="any").invoke("What is the weather in Paris?")
         self.assertEqual(answer.tool_calls[0]["name"], "get_weather")
         self.assertEqual(set(answer.tool_calls[0]["args"]), {"city"})
+
+    def test_embeddings(self):
+        # It would look up OpenAI's tokenizer, and send tokens of that.
+        embeddings = OpenAIEmbeddings(base_url=os.environ["SERVER"] + "/v1", api_key="secret",
+                                      model=os.environ["MODEL"], check_embedding_ctx_length=False)
+        vectors = embeddings.embed_documents(["one", "two"])
+        self.assertEqual(len(vectors), 2)
+        self.assertGreater(sum(x * y for x, y in zip(vectors[0], embeddings.embed_query("one"))), 0.9999)

@@ -4,7 +4,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 client = openai.OpenAI(base_url=os.environ["SERVER"] + "/v1", api_key="secret", max_retries=0)
 MODEL = os.environ["MODEL"]
@@ -24,8 +24,8 @@ def chat(**more):
 
 
 class City(BaseModel):
-    name: str
-    population: int
+    name: str = Field(max_length=20)
+    population: int = Field(ge=0, le=20_000_000)
 
 
 class ChatCompletions(unittest.TestCase):
@@ -73,7 +73,8 @@ class ChatCompletions(unittest.TestCase):
             model=MODEL, messages=[{"role": "user", "content": "Tell me of Paris, as JSON."}], max_tokens=200,
             temperature=1, seed=1, response_format=City)
         self.assertIsInstance(answer.choices[0].message.parsed, City)
-        text = chat(response_format={"type": "json_object"}, max_tokens=200, seed=2).choices[0].message.content
+        text = chat(messages=[{"role": "user", "content": "What is the capital of France? Answer as JSON."}],
+                    response_format={"type": "json_object"}, max_tokens=200).choices[0].message.content
         self.assertIsInstance(json.loads(text), dict)
 
     def test_tools(self):
@@ -101,12 +102,37 @@ class ChatCompletions(unittest.TestCase):
                                               for c in call.tool_calls], tools=[WEATHER, TIME])
         self.assertIsNotNone(again.choices[0].message)
 
+    def test_calls_of_its_own_accord_and_several_at_once(self):
+        # Biases have a small model do what it would not: begin a list, then go on with it.
+        only = lambda text: chat(logprobs=True, extra_body={"choice": [text]}).choices[0].logprobs.content[0]
+        begin, more = (str(only(text).model_extra["id"]) for text in "[,")
+        asked = {"tools": [TIME], "tool_choice": "auto", "max_tokens": 70}
+        answer = chat(**asked, logit_bias={begin: 100}).choices[0]
+        self.assertEqual((answer.finish_reason, len(answer.message.tool_calls)), ("tool_calls", 1))
+        self.assertEqual(len(chat(**asked, logit_bias={begin: 100, more: 100}, parallel_tool_calls=False
+                                  ).choices[0].message.tool_calls), 1)
+        calls = chat(**asked, logit_bias={begin: 100, more: 100}).choices[0].message.tool_calls
+        self.assertGreater(len(calls), 1)
+        self.assertEqual(len({c.id for c in calls}), len(calls))
+        streamed = {}
+        for chunk in chat(**asked, logit_bias={begin: 100, more: 100}, stream=True):
+            for call in chunk.choices[0].delta.tool_calls or []:
+                name, arguments = streamed.get(call.index, ("", ""))
+                streamed[call.index] = name + (call.function.name or ""), arguments + (call.function.arguments or "")
+        whole = {i: (c.function.name, c.function.arguments) for i, c in enumerate(calls)}
+        self.assertEqual({i: streamed[i] for i in whole}, whole)
+
+    def test_reads_its_own_answers_again(self):
+        history = ASK + [{"role": "assistant", "content": "Paris.", "reasoning_content": "Easy."},
+                         {"role": "user", "content": [{"type": "text", "text": "And of Italy?"}]}]
+        self.assertIn("Rome", chat(messages=history).choices[0].message.content)
+
     def test_many_clients_get_what_they_get_alone(self):
         ask = lambda i: chat(messages=[{"role": "user", "content": f"Tell me about the number {i}."}]
                              ).choices[0].message.content
-        alone = [ask(i) for i in range(64)]
-        with ThreadPoolExecutor(64) as pool:
-            self.assertEqual(list(pool.map(ask, range(64))), alone)
+        alone = [ask(i) for i in range(24)]
+        with ThreadPoolExecutor(24) as pool:
+            self.assertEqual(list(pool.map(ask, range(24))), alone)
 
     def test_errors(self):
         for fields, status in [({"temperature": -1}, 400), ({"messages": []}, 400), ({"n": 1000}, 400)]:
@@ -132,6 +158,21 @@ class Others(unittest.TestCase):
         text = "".join(c.choices[0].text for c in client.completions.create(
             model=MODEL, prompt="The capital of France is", max_tokens=4, stream=True) if c.choices)
         self.assertEqual(text, answer.choices[0].text)
+
+
+    def test_embeddings(self):
+        texts = ["The cat sat on the mat.", "A cat is sitting on a rug.", "def f(x): return x + 1"]
+        answer = client.embeddings.create(model=MODEL, input=texts)  # as base64, unless told otherwise
+        first, near, far = (d.embedding for d in answer.data)
+        dot = lambda a, b: sum(x * y for x, y in zip(a, b))
+        self.assertAlmostEqual(dot(first, first), 1, 5)
+        self.assertGreater(dot(first, near), dot(first, far))
+        floats = client.embeddings.create(model=MODEL, input=texts[0], encoding_format="float").data[0].embedding
+        self.assertGreater(dot(first, floats), 0.9999)
+        self.assertEqual(answer.usage.prompt_tokens, answer.usage.total_tokens)
+        with self.assertRaises(openai.BadRequestError) as caught:
+            client.embeddings.create(model=MODEL, input=texts, dimensions=len(first) - 1)
+        self.assertEqual(caught.exception.param, "dimensions")
 
 
 class Responses(unittest.TestCase):
