@@ -3,15 +3,20 @@
 #include <algorithm>
 #include <chrono>
 #include <iterator>
+#include <limits>
 #include <utility>
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/cache/batch.h"
+#include "mlx_lm/generate/batch_sequence.h"
 #include "mlx_lm/generate/steps.h"
 #include "mlx_lm/ops/ops.h"
 
 namespace mlx_lm {
 namespace {
+
+// With more texts than so many, drafts are not worth their rows: the step is bound by arithmetic then.
+constexpr int kDraftingTexts = 4;
 
 // Steps after which MLX's pool of freed buffers is emptied: their sizes change as the caches grow.
 constexpr int kClearCacheEvery = 256;
@@ -28,84 +33,7 @@ StepOptions to_step_options(const BatchOptions& o) {
           .prefill_step_size = o.prefill_step_size};
 }
 
-// Row i of x (n, ...): (1, ...).
-mx::array row(const mx::array& x, int i) {
-  mx::Shape start(x.ndim(), 0), stop = x.shape();
-  start[0] = i;
-  stop[0] = i + 1;
-  return mx::slice(x, start, stop);
-}
-
 }  // namespace
-
-struct BatchGenerator::Sequence {
-  int uid;
-  std::vector<int> prompt;
-  SequenceOptions options;
-  cache::KVCaches caches;
-  int processed = 0;  // tokens of the prompt that are in the caches
-  int started = 0;    // tokens that were asked for: the newest may be under way
-  int made = 0;       // tokens handed out
-  int newest = -1;    // of these
-  bool ended = false;
-  std::exception_ptr error = nullptr;     // what it ends by, once the tokens before are handed out
-  std::optional<mx::array> history = {};  // all tokens so far, if there are processors
-  size_t snapshots = 0;                   // that were taken
-
-  // Nothing but the logits has a say.
-  bool greedy() const { return !options.sampler && options.logits_processors.empty() && !options.constraint; }
-  // Whether a step after those that were started makes a token or is wanted in the caches.
-  bool goes_on() const {
-    if (ended || error) return false;
-    return options.max_tokens < 0 || started < options.max_tokens + (options.return_cache ? 1 : 0);
-  }
-
-  // Tokens of the prompt until the next snapshot, or its end.
-  int stretch() const {
-    const auto& all = options.snapshots;
-    return (snapshots < all.size() ? all[snapshots] : int(prompt.size())) - processed;
-  }
-  // What it throws becomes this text's error.
-  template <class F>
-  void guard(F f) {
-    try {
-      f();
-    } catch (...) {
-      error = std::current_exception();
-    }
-  }
-  void snapshot(int tokens) {
-    if (error || snapshots == options.snapshots.size() || options.snapshots[snapshots] != tokens) return;
-    snapshots += 1;
-    guard([&] { options.on_snapshot(tokens, caches); });
-  }
-  // Lets go of what is its own, while a step still knows it.
-  void end() {
-    ended = true;
-    caches.clear();
-    options = {};
-    history.reset();
-  }
-};
-
-// A token of each text, under way.
-struct BatchGenerator::Step {
-  Sequences sequences;
-  mx::array tokens;               // (B)
-  std::vector<mx::array> logits;  // by which each was chosen: one array (B, V), or one (1, V) for each
-  std::vector<mx::array> caches;
-
-  // MLX frees the memory of a dropped array at once, though its thread is yet to write it: what a step writes is held
-  // until it is done, also the caches of a text that was removed. Its failure is nobody's.
-  ~Step() { settle(); }
-  void settle() {
-    try {
-      tokens.wait();
-    } catch (...) {
-    }
-    caches.clear();
-  }
-};
 
 void BatchOptions::validate() const {
   const auto check = [](const char* name, int value, int least) {
@@ -146,9 +74,13 @@ int BatchGenerator::insert(std::vector<int> prompt, SequenceOptions options) {
   if (int(caches.size()) != model_.num_layers()) {
     fail<RequestError>("[generate] prompt_cache: expected {} layers, found {}", model_.num_layers(), caches.size());
   }
+  if (options.drafter && options.num_draft_tokens < 1) {
+    fail<RequestError>("[generate] num-draft-tokens: expected 1 or more, found {}", options.num_draft_tokens);
+  }
   const int uid = next_uid_++;
-  waiting_.push_back(
-      std::make_shared<Sequence>(Sequence{uid, std::move(prompt), std::move(options), std::move(caches)}));
+  auto sequence = std::make_shared<Sequence>(Sequence{uid, std::move(prompt), std::move(options), std::move(caches)});
+  if (sequence->options.constraint || sequence->options.drafter) sequence->be_careful();
+  waiting_.push_back(std::move(sequence));
   return uid;
 }
 
@@ -234,26 +166,10 @@ void BatchGenerator::prefill() {
   prefilling_.erase(ready, prefilling_.end());
 }
 
-bool BatchGenerator::constrained() const {
-  return std::any_of(running_.begin(), running_.end(), [](const auto& s) { return s->options.constraint; });
-}
-
-// logits: (1, V), replaced by those that the token was chosen by. input: (1), the token before.
-void BatchGenerator::choose(Sequence& sequence, const mx::array& input, mx::array& logits, mx::array& token) {
-  auto& o = sequence.options;
-  auto& history = sequence.history;
-  if (o.constraint) logits = o.constraint->apply(logits);
-  if (!o.logits_processors.empty()) {
-    if (sequence.started == 0) {
-      auto all = std::move(o.cached_tokens);
-      all.insert(all.end(), sequence.prompt.begin(), sequence.prompt.end());
-      history = mx::array(all.begin(), {int(all.size())}, mx::int32);
-    } else {
-      history = mx::concatenate({*history, input});
-    }
-  }
-  for (const auto& processor : o.logits_processors) logits = processor(*history, logits);
-  token = mx::reshape(o.sampler ? o.sampler(logits) : ops::argmax(logits), {1});
+// No step may be built before the one under way is done.
+bool BatchGenerator::careful() const {
+  return (under_way_ && under_way_->careful) ||
+         std::any_of(running_.begin(), running_.end(), [](const auto& s) { return s->careful(); });
 }
 
 // The step after the one under way, whose tokens it takes without waiting for them.
@@ -261,7 +177,10 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
   Sequences sequences;
   std::vector<cache::BatchMember> members;
   std::vector<int> continued;  // rows of the step under way
-  std::vector<int> known;      // tokens: the last of prompts, or those of a step that is done
+  std::vector<int> known;      // tokens: the last of prompts, or those of a step that is done, and guesses
+  std::vector<std::vector<int>> guesses;
+  std::vector<int> fixed;
+  const bool drafting = running() <= kDraftingTexts;
   // Those of the step under way come first and in its order, since running_ only ever grows at its end.
   for (const auto& sequence : running_) {
     if (!sequence->goes_on()) continue;
@@ -273,11 +192,16 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
     }
     if (sequence->started == 0) stats_.prompt_tokens += 1;
     sequences.push_back(sequence);
-    members.push_back({&sequence->caches, 1});
+    auto& guessed = guesses.emplace_back();
+    auto& right = fixed.emplace_back(0);
+    if (sequence->careful()) sequence->guard([&] { guessed = sequence->guess(drafting, right); });
+    known.insert(known.end(), guessed.begin(), guessed.end());
+    members.push_back({&sequence->caches, 1 + int(guessed.size())});
   }
   if (sequences.empty()) return nullptr;
 
-  const int n = int(sequences.size());
+  int n = 0;
+  for (const auto& member : members) n += member.tokens;
   std::vector<mx::array> inputs;
   if (!continued.empty()) {
     const auto& before = under_way_->tokens;
@@ -301,22 +225,31 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
     join(caches, {&logits});
   }
   logits = mx::reshape(logits, {n, logits.shape(2)});
-  std::vector<mx::array> rows;  // the logits that each token was chosen by
+  std::vector<mx::array> chosen_by;  // the logits of each token
   if (!tokens) {
-    if (constrained()) mx::async_eval(logits);  // masks are computed beside the model
     std::vector<mx::array> chosen;
-    for (int i = 0; i < n; ++i) {
-      auto own_logits = row(logits, i);
-      auto token = mx::zeros({1}, mx::uint32);  // of a text that fails here
-      sequences[i]->guard([&] { choose(*sequences[i], row(input, i), own_logits, token); });
-      rows.push_back(std::move(own_logits));
+    int at = 0;
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      auto& sequence = *sequences[i];
+      const int count = members[i].tokens;
+      auto own_logits = rows(logits, at, count);
+      auto token = mx::zeros({count}, mx::uint32);  // of a text that fails here, or that check() chooses for
+      if (!sequence.careful()) {
+        sequence.guard([&] { sequence.choose(rows(input, at), own_logits, token); });
+      } else if (sequence.greedy()) {
+        token = mx::reshape(ops::argmax(own_logits), {count});
+      }
+      chosen_by.push_back(std::move(own_logits));
       chosen.push_back(std::move(token));
+      at += count;
     }
     tokens = mx::concatenate(std::move(chosen), 0);
+    mx::async_eval(logits);  // careful texts' tokens do not depend on it all
   } else {
-    rows.push_back(logits);
+    chosen_by.push_back(logits);
   }
-  std::unique_ptr<Step> step(new Step{std::move(sequences), std::move(*tokens), std::move(rows), state(caches)});
+  std::unique_ptr<Step> step(new Step{std::move(sequences), careful(), std::move(guesses), std::move(fixed),
+                                      std::move(*tokens), std::move(chosen_by), state(caches)});
   mx::async_eval(step->tokens);
   for (const auto& sequence : step->sequences) {
     if (sequence->started++ == 0) sequence->snapshot(int(sequence->prompt.size()));
@@ -324,39 +257,21 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
   return step;
 }
 
-std::optional<BatchGenerator::Response> BatchGenerator::finish(Sequence& sequence, int token, const mx::array& logits) {
-  const auto& o = sequence.options;
-  const auto logprobs = mx::reshape(logits - mx::logsumexp(logits, -1, /* keepdims */ true), {-1});
-  Response response{sequence.uid, token, logprobs, {}, {}};
-  sequence.made += 1;
-  sequence.newest = token;
-  if (o.constraint) o.constraint->commit(token);
-  if (o.stop_tokens.contains(token) || (o.constraint && o.constraint->is_done())) {
-    response.finish_reason = FinishReason::stop;
-  } else if (sequence.made == o.max_tokens) {
-    response.finish_reason = FinishReason::length;
-  }
-  if (response.finish_reason) {
-    if (o.return_cache) response.caches = std::move(sequence.caches);
-    sequence.end();
-  } else if (o.constraint) {
-    o.constraint->prepare();
-  }
-  return response;
-}
-
 std::vector<BatchGenerator::Response> BatchGenerator::finish_step(Step& step) {
   std::vector<Response> responses;
   step.tokens.eval();
   const auto* tokens = step.tokens.data<uint32_t>();
   const bool shared = step.logits.size() < step.sequences.size();
+  int at = 0;
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     auto& sequence = *step.sequences[i];
+    const int first = at;
+    at += 1 + int(step.guesses[i].size());
     if (sequence.ended) continue;
-    std::optional<Response> response;
-    sequence.guard(
-        [&] { response = finish(sequence, int(tokens[i]), shared ? row(step.logits[0], int(i)) : step.logits[i]); });
-    if (response) responses.push_back(std::move(*response));
+    sequence.guard([&] {
+      if (sequence.careful()) return sequence.check(step, i, first, responses);
+      responses.push_back(sequence.finish(int(tokens[first]), shared ? rows(step.logits[0], first) : step.logits[i]));
+    });
   }
   return responses;
 }
@@ -379,7 +294,7 @@ std::vector<BatchGenerator::Response> BatchGenerator::next() {
   prefill();
   const auto prefilled = Clock::now();
   std::vector<Response> responses;
-  if (constrained()) {
+  if (careful()) {
     if (under_way_) responses = finish_step(*std::exchange(under_way_, nullptr));
     under_way_ = start_step();
   } else {

@@ -11,6 +11,7 @@
 
 #include <mlx/mlx.h>
 
+#include "mlx_lm/generate/drafter.h"
 #include "mlx_lm/generate/finish_reason.h"
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/sample/constraint.h"
@@ -40,6 +41,8 @@ struct SequenceOptions {
   sample::Sampler sampler;                                 // empty: the likeliest token
   std::vector<sample::LogitsProcessor> logits_processors;  // change the logits first, one after another
   std::shared_ptr<sample::Constraint> constraint;          // what the text has to be; null: anything
+  std::shared_ptr<Drafter> drafter;                        // guesses tokens, checked several at a time; null: nobody
+  int num_draft_tokens = 8;                                // at a time at most; as many as seem worth it
   cache::KVCaches prompt_cache;                            // what came before the prompt, taken over; empty: nothing
   std::vector<int> cached_tokens;                          // of prompt_cache, for processors that look back
   bool return_cache = false;                               // hand the caches out at the end
@@ -72,7 +75,8 @@ class BatchGenerator {
     int token;
     mx::array logprobs;                         // (V), of every token that could have come; lazy
     std::optional<FinishReason> finish_reason;  // with the last token of a text
-    cache::KVCaches caches;  // with the last token, if wanted; they hold that token too, but not after a constraint
+    // With the last token, if wanted; they hold that token too, but not with a constraint or a drafter.
+    cache::KVCaches caches;
     // With FinishReason::failed, which has no token (-1): what a sampler, processor, constraint or on_snapshot of this
     // text threw. The others go on.
     std::exception_ptr error = nullptr;
@@ -83,8 +87,9 @@ class BatchGenerator {
     int processed, total;
   };
   // One step: a token for every text whose prompt is computed, and a piece of the prompts that wait. Computes one step
-  // ahead, so that the first tokens come with the second call; while a text has a constraint, whose next mask depends
-  // on the token before, a step begins only when the one before is done. Prompts take turns.
+  // ahead, so that the first tokens come with the second call. What a constraint forces and a drafter guesses is
+  // checked in the same step, as in speculative_generate_step(), and gives several responses; while there is such a
+  // text, whose next step depends on its tokens, a step begins only when the one before is done. Prompts take turns.
   // Errors: what the model's step throws, which is nobody's in particular: no further call makes sense then. Eval:
   // forces the step before.
   std::vector<Response> next();
@@ -112,12 +117,10 @@ class BatchGenerator {
   using Sequences = std::vector<std::shared_ptr<Sequence>>;
 
   void quantize(const Sequences& sequences);
-  void choose(Sequence& sequence, const mx::array& input, mx::array& logits, mx::array& token);
-  std::optional<Response> finish(Sequence& sequence, int token, const mx::array& logits);
   void end_failed(std::vector<Response>& responses);
   void admit();
   void prefill();
-  bool constrained() const;
+  bool careful() const;
   std::unique_ptr<Step> start_step();
   std::vector<Response> finish_step(Step& step);
 

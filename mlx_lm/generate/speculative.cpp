@@ -7,16 +7,13 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/generate/steps.h"
+#include "mlx_lm/generate/token_chooser.h"
 #include "mlx_lm/ops/backend.h"
 #include "mlx_lm/ops/ops.h"
 #include "mlx_lm/sample/constraint.h"
 
 namespace mlx_lm {
 namespace {
-
-// What one more token costs in a step, as a part of a step of one: 0.31 to 0.43 on two cores without VNNI, where
-// products of more than a few rows are bound by arithmetic; less on larger machines.
-constexpr double kTokenCost = 0.35;
 
 // The logits after each token of a step, and the likeliest tokens where nothing else chooses.
 struct Checked {
@@ -74,64 +71,6 @@ class StepAhead {
 
 mx::array row(const mx::array& x, int i) { return mx::slice(x, {i, 0}, {i + 1, x.shape(1)}); }
 
-// Chooses the tokens of a text, one after the other.
-class Chooser {
- public:
-  explicit Chooser(const StepOptions& o) : o_(o) {}
-
-  // Tokens that come next without being chosen, at most so many.
-  std::vector<int> fixed(int most) {
-    auto tokens = !way_.empty() ? way_ : o_.constraint ? o_.constraint->forced() : std::vector<int>{};
-    if (int(tokens.size()) > most) tokens.resize(most);
-    return tokens;
-  }
-  // One of them comes.
-  int take(int token) {
-    o_.constraint->commit(token);
-    if (!way_.empty()) way_.erase(way_.begin());
-    return token;
-  }
-
-  // The token after the text. logits: (1, V) there, replaced by those that it was chosen by. left: tokens that may
-  // follow it.
-  int choose(const std::vector<int>& text, mx::array& logits, int left) {
-    if (o_.constraint) logits = o_.constraint->apply(logits);
-    if (!o_.logits_processors.empty()) {
-      const mx::array history(text.data(), {int(text.size())}, mx::int32);
-      for (const auto& processor : o_.logits_processors) logits = processor(history, logits);
-    }
-    auto chosen = o_.sampler ? o_.sampler(logits) : ops::argmax(logits);
-    const int token = int(chosen.item<uint32_t>());
-    if (!o_.constraint) return token;
-    o_.constraint->commit(token);
-    if (can_end(left)) return token;
-    // Better another token than a text that is cut.
-    o_.constraint->rollback(1);
-    if (auto way = o_.constraint->ending(left + 1); way && !way->empty()) {
-      way_ = std::move(*way);
-      return take(way_.front());
-    }
-    o_.constraint->commit(token);
-    return token;
-  }
-
- private:
-  // Whether a constrained text can still be ended within `left` tokens. Looked for when the last way to the end was
-  // near as long as what is left, else now and then, for it takes as long as the masks of the way's tokens.
-  bool can_end(int left) {
-    if (o_.max_tokens < 0 || o_.constraint->is_done()) return true;
-    if (left > 2 * length_ + 32 && ++unsearched_ % 16 != 0) return true;
-    const auto way = o_.constraint->ending(left);
-    if (way) length_ = int(way->size());
-    return way.has_value();
-  }
-
-  const StepOptions& o_;
-  std::vector<int> way_;  // to the end, once it has to be gone
-  int length_ = 0;        // of the way that was found last
-  int unsearched_ = 0;
-};
-
 // Takes back what the caches hold and nobody was given.
 struct Surplus {
   cache::KVCaches& caches;
@@ -172,7 +111,7 @@ Generator<Step> speculative_generate_step(std::vector<int> prompt, const models:
   if (o.stop.stop_requested()) co_return;
 
   const bool greedy = !o.sampler && o.logits_processors.empty() && !o.constraint;
-  Chooser chooser(o);
+  TokenChooser chooser(o.constraint, o.logits_processors, o.sampler, o.max_tokens);
   DraftLength length(o.num_draft_tokens, kTokenCost + (o.drafter ? o.drafter->cost() : 0));
   const auto is_done = [&] { return o.constraint && o.constraint->is_done(); };
   if (o.max_tokens == 0) {  // the prompt is wanted in the cache, and nothing more

@@ -166,7 +166,9 @@ impl BridgeMatcher {
         }
         // Ever others, as more of the same may never lead to the end: the comma before a property that is missing has to
         // come, or the @ of an address.
-        let others = b",0@:.-/123456789abcdefghijklmnopqrstuvwxyzDHMSTWYABCEFGIJKLNOPQRUVXZ".iter().copied();
+        let others = b",0@:.-/123456789abcdefghijklmnopqrstuvwxyzDHMSTWYABCEFGIJKLNOPQRUVXZ)>;!?'=#$%&*+<|~^_`\\{([ \n"
+            .iter()
+            .copied();
         if let Some(c) = others.filter(|&c| letter(c).is_some()).min_by_key(|&c| used[c as usize]) {
             used[c as usize] += 1;
             return letter(c).map(|id| id as i32);

@@ -289,6 +289,102 @@ TEST_P(Batch, a_constraint_of_another_vocabulary_ends_its_text_alone) {
   for (int i = 0; i < 2; ++i) EXPECT_EQ(texts[i].tokens, alone(all[i], {.max_tokens = 6}).tokens);
 }
 
+// Knows the text that comes, but for each fifth token.
+class KnownDrafter final : public Drafter {
+ public:
+  KnownDrafter(size_t prompt, std::vector<int> text) : prompt_(prompt), text_(std::move(text)) {}
+  std::vector<int> draft(std::span<const int> text, int n) override {
+    std::vector<int> drafts;
+    for (size_t at = text.size() - prompt_; at < text_.size() && int(drafts.size()) < n; ++at) {
+      drafts.push_back(at % 5 == 4 ? (text_[at] + 1) % 20 : text_[at]);
+    }
+    return drafts;
+  }
+  double cost() const override { return 0; }
+
+ private:
+  size_t prompt_;
+  std::vector<int> text_;
+};
+
+TEST_P(Batch, drafts_change_nothing_but_the_number_of_steps) {
+  const auto all = prompts(5, 14);
+  const auto sampler = [](int i) {
+    return i == 3 ? sample::make_sampler({.temp = 0.9f, .seed = 11}) : sample::Sampler{};
+  };
+  BatchGenerator batch(*model_);
+  std::vector<Text> wanted;
+  for (int i = 0; i < 5; ++i) {
+    wanted.push_back(alone(all[i], {.max_tokens = 20, .sampler = sampler(i)}));
+    SequenceOptions options{.max_tokens = 20, .sampler = sampler(i)};
+    if (i % 2 == 1) options.drafter = std::make_shared<KnownDrafter>(all[i].size(), wanted[i].tokens);
+    ASSERT_EQ(batch.insert(all[i], std::move(options)), i);
+    if (i == 2) batch.next();
+  }
+  // One of them goes while a step with several of its tokens is under way.
+  for (int step = 0; step < 4; ++step) batch.next();
+  batch.remove(1);
+  std::map<int, Text> texts;
+  std::map<int, int> most;
+  while (!batch.empty()) {
+    std::map<int, int> count;
+    for (auto& response : batch.next()) {
+      ASSERT_EQ(response.error, nullptr);
+      texts[response.uid].tokens.push_back(response.token);
+      texts[response.uid].reason = response.finish_reason;
+      most[response.uid] = std::max(most[response.uid], ++count[response.uid]);
+    }
+  }
+  for (int i : {0, 2, 3, 4}) {
+    const auto& tail = texts[i].tokens;
+    ASSERT_LE(tail.size(), 20u);
+    EXPECT_EQ(tail, std::vector<int>(wanted[i].tokens.end() - long(tail.size()), wanted[i].tokens.end())) << i;
+    EXPECT_EQ(texts[i].reason, FinishReason::length);
+  }
+  EXPECT_EQ(most[0], 1);
+  EXPECT_GT(most[3], 1);
+}
+
+TEST_P(Batch, constrained_texts_end_within_their_tokens) {
+  const int size = model_->vocab_size();
+  ASSERT_LT(size, 258);  // the bytes that the grammar's texts are made of are tokens
+  const GrammarTokens tokens(tokenizer_of(byte_level_json({{"n", "a"}})), size, std::vector<int>{size - 1});
+  BatchGenerator batch(*model_);
+  const auto all = prompts(4, 9);
+  std::vector<Grammar> grammars;
+  for (int i = 0; i < 4; ++i) {
+    SequenceOptions options{.max_tokens = 24, .return_cache = true};
+    if (i < 3) {
+      grammars.emplace_back(tokens, GrammarOptions{.regex = "\\(\\(\\(\\([A-F]+\\)\\)\\)"});
+      options.constraint = std::make_shared<sample::Constraint>(grammars.back().matcher());
+    }
+    batch.insert(all[i], std::move(options));
+  }
+  std::map<int, Text> texts;
+  std::map<int, int> most;
+  while (!batch.empty()) {
+    std::map<int, int> count;
+    for (auto& response : batch.next()) {
+      ASSERT_EQ(response.error, nullptr);
+      texts[response.uid].tokens.push_back(response.token);
+      texts[response.uid].reason = response.finish_reason;
+      if (response.finish_reason) texts[response.uid].caches = std::move(response.caches);
+      most[response.uid] = std::max(most[response.uid], ++count[response.uid]);
+    }
+  }
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(texts[i].reason, FinishReason::stop);
+    EXPECT_GT(most[i], 1);  // what the grammar forces comes together
+    auto matcher = grammars[i].matcher();
+    for (int token : texts[i].tokens) EXPECT_TRUE(matcher.commit(token));
+    EXPECT_TRUE(matcher.accepts() || matcher.stopped());
+    // The caches hold all but the last tokens.
+    ASSERT_FALSE(texts[i].caches.empty());
+    EXPECT_EQ(texts[i].caches[0]->offset(), int(all[i].size() + texts[i].tokens.size()) - 1);
+  }
+  EXPECT_EQ(texts[3].tokens, alone(all[3], {.max_tokens = 24}).tokens);
+}
+
 TEST_P(Batch, snapshots_are_taken_where_they_were_asked_for) {
   const auto others = prompts(3, 20);
   const std::vector<int> prompt{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9};

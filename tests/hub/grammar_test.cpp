@@ -400,6 +400,7 @@ TEST(Grammar, Endings) {
   EXPECT_EQ(written(any, 10), "0}]]}");
   EXPECT_EQ(written(ByteGrammar({.regex = "[x-z]{3}!"}).matcher(), 4), "xyz!");
   EXPECT_EQ(written(ByteGrammar({.regex = "a+b?c"}).matcher(), 9), "abc");
+  EXPECT_EQ(written(ByteGrammar({.regex = "[a-c]+>"}).matcher(), 9), "abc>");
   EXPECT_EQ(written(ByteGrammar({.regex = "a*"}).matcher(), 0), "");
   EXPECT_EQ(written(ByteGrammar({.regex = "a"}).matcher(), -1), "none");
 }
