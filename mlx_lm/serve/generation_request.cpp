@@ -96,7 +96,7 @@ GenerationRequest read_generation(const Fields& f, const GenerationDefaults& def
   return request;
 }
 
-std::optional<GrammarOptions> read_format(const Fields& format) {
+std::optional<GrammarOptions> read_format(const Fields& format, const std::string& key) {
   format.need("type", "one of text, json_object, json_schema");
   const auto type = *format.choice("type", {"text", "json_object", "json_schema"});
   if (type == "text") return std::nullopt;
@@ -107,7 +107,7 @@ std::optional<GrammarOptions> read_format(const Fields& format) {
     schema = inner.object("schema");
     if (!schema) inner.need("schema", "a JSON schema");
   }
-  if (!schema) format.need("json_schema", "an object with a schema");
+  if (!schema) format.need(key, key == "schema" ? "a JSON schema" : "an object with a schema");
   return GrammarOptions{.json_schema = schema->dump()};
 }
 
@@ -115,7 +115,7 @@ std::optional<GrammarOptions> read_response_format(const Fields& f) {
   GrammarOptions options;
   bool any = false;
   if (const auto* object = f.object("response_format")) {
-    if (auto format = read_format(Fields(*object, f.path("response_format")))) {
+    if (auto format = read_format(Fields(*object, f.path("response_format")), "json_schema")) {
       options = std::move(*format);
       any = true;
     }

@@ -5,14 +5,14 @@
 #include <future>
 #include <numeric>
 
-#include "running_server.h"
+#include "tests/serve/running_server.h"
 
 namespace mlx_lm::serve {
 namespace {
 
 using Vector = std::vector<float>;
 
-class EmbeddingsTest : public RunningServer {
+class EmbeddingsTest : public DefaultServer {
  protected:
   static Reply embed(const json& input, json more = json::object()) {
     more["input"] = input;
@@ -141,31 +141,25 @@ TEST_F(EmbeddingsTest, NameTheFieldThatIsWrong) {
 }
 
 TEST(EmbeddingsOfLittleMemory, WaitForItOrAreRefused) {
-  ServerOptions options;
-  options.http.port = 0;
-  options.models.model = default_model_path().string();
+  auto options = options_of();
   options.engine.memory = size_t(30) << 20;  // 512 tokens take about 23 MB
-  Server server(std::move(options));
-  std::thread thread([&] { server.run(); });
+  const RunningServer server(std::move(options));
   const auto embed = [&](int tokens) {
-    return send_to(server.port(), http::verb::post, "/v1/embeddings",
-                   json{{"input", std::vector<int>(tokens, 1)}}.dump());
+    return server.post("/v1/embeddings", {{"input", std::vector<int>(tokens, 1)}});
+  };
+  const auto chat = [&] {
+    return server.post("/v1/chat/completions",
+                       {{"messages", {{{"role", "user"}, {"content", "Hello"}}}}, {"max_tokens", 400}});
   };
   EXPECT_EQ(embed(400).status, 200);
   const auto refused = embed(4000);
   EXPECT_EQ(refused.status, 400);
   EXPECT_EQ(refused.body()["error"]["code"], "out_of_memory");
-  const auto chat = [&](int max_tokens) {
-    return send_to(server.port(), http::verb::post, "/v1/chat/completions",
-                   json{{"messages", {{{"role", "user"}, {"content", "Hello"}}}}, {"max_tokens", max_tokens}}.dump());
-  };
   // What was refused and what was done have given the memory back.
-  EXPECT_EQ(chat(400).status, 200);
+  EXPECT_EQ(chat().status, 200);
   auto embedding = std::async(std::launch::async, embed, 400);
-  EXPECT_EQ(chat(400).status, 200);
+  EXPECT_EQ(chat().status, 200);
   EXPECT_EQ(embedding.get().status, 200);
-  server.stop(std::chrono::seconds(5));
-  thread.join();
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
-// The whole server with the default model, and a client of it, for tests.
+// The whole server and a client of it, for tests.
 #pragma once
 
 #include <boost/asio/connect.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <filesystem>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -61,30 +63,48 @@ inline std::vector<json> named_events(const Reply& reply) {
   return events;
 }
 
-class RunningServer : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    ServerOptions options;
+class RunningServer {
+ public:
+  explicit RunningServer(ServerOptions options) {
     options.http.port = 0;
-    options.models.model = default_model_path().string();
-    server_ = new Server(std::move(options));
-    thread_ = new std::thread([] { server_->run(); });
+    server_ = std::make_unique<Server>(std::move(options));
+    thread_ = std::thread([this] { server_->run(); });
   }
-  static void TearDownTestSuite() {
+  ~RunningServer() {
     server_->stop(std::chrono::seconds(5));
-    thread_->join();
-    delete thread_;
-    delete server_;
+    thread_.join();
   }
 
-  static Reply send(http::verb verb, const std::string& path, const std::string& body = {}) {
+  const std::string& model_id() const { return server_->model_id(); }
+  Reply send(http::verb verb, const std::string& path, const std::string& body = {}) const {
     return send_to(server_->port(), verb, path, body);
   }
-  static Reply get(const std::string& path) { return send(http::verb::get, path); }
-  static Reply post(const std::string& path, const json& body) { return send(http::verb::post, path, body.dump()); }
+  Reply post(const std::string& path, const json& body) const { return send(http::verb::post, path, body.dump()); }
 
-  static inline Server* server_;
-  static inline std::thread* thread_;
+ private:
+  std::unique_ptr<Server> server_;
+  std::thread thread_;
+};
+
+// With the default model, or one by its path.
+inline ServerOptions options_of(const std::filesystem::path& model = default_model_path()) {
+  ServerOptions options;
+  options.models.model = model.string();
+  return options;
+}
+
+class DefaultServer : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { server_ = std::make_unique<RunningServer>(options_of()); }
+  static void TearDownTestSuite() { server_.reset(); }
+
+  static Reply send(http::verb verb, const std::string& path, const std::string& body = {}) {
+    return server_->send(verb, path, body);
+  }
+  static Reply get(const std::string& path) { return send(http::verb::get, path); }
+  static Reply post(const std::string& path, const json& body) { return server_->post(path, body); }
+
+  static inline std::unique_ptr<RunningServer> server_;
 };
 
 }  // namespace mlx_lm::serve

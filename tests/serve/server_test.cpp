@@ -6,12 +6,12 @@
 
 #include <gtest/gtest.h>
 
-#include "running_server.h"
+#include "tests/serve/running_server.h"
 
 namespace mlx_lm::serve {
 namespace {
 
-class ServerTest : public RunningServer {
+class ServerTest : public DefaultServer {
  protected:
   static Reply chat(json more, const std::string& message = "What is the capital of France?") {
     more["messages"] = {{{"role", "user"}, {"content", message}}};
@@ -210,26 +210,21 @@ TEST(ServerWithDrafts, AnswersTheSame) {
 TEST(ServerOfSlidingModel, HoldsSystemMessagesAlsoForTheNextStart) {
   const auto dir = std::filesystem::path(testing::TempDir()) / "mlx_lm_server_test_prompt_caches";
   std::filesystem::remove_all(dir);
-  ServerOptions options;
-  options.http.port = 0;
-  options.models.model = (default_model_path().parent_path() / "gemma-3-270m-q4_k_m.gguf").string();
+  auto options = options_of(default_model_path().parent_path() / "gemma-3-270m-q4_k_m.gguf");
   options.engine.prefixes.disk.dir = dir;
   std::string rules = "You answer questions on this list:";
   for (int i = 0; i < 300; ++i) rules += " " + std::to_string(i * 7);
-  const auto ask = [&](int port, const std::string& question) {
-    const json body = {
-        {"messages", {{{"role", "system"}, {"content", rules}}, {{"role", "user"}, {"content", question}}}},
-        {"max_tokens", 4}};
-    return send_to(port, http::verb::post, "/v1/chat/completions", body.dump());
+  const auto ask = [&](const RunningServer& server, const std::string& question) {
+    const json messages = {{{"role", "system"}, {"content", rules}}, {{"role", "user"}, {"content", question}}};
+    return server.post("/v1/chat/completions", {{"messages", messages}, {"max_tokens", 4}});
   };
   std::string answer;
   for (const bool first_start : {true, false}) {
-    Server server(options);
-    std::thread thread([&] { server.run(); });
+    const RunningServer server(options);
     if (first_start) {
-      EXPECT_EQ(cached(ask(server.port(), "What is the first number?")), 0);
+      EXPECT_EQ(cached(ask(server, "What is the first number?")), 0);
     }
-    const auto reply = ask(server.port(), "And the last one?");
+    const auto reply = ask(server, "And the last one?");
     EXPECT_GT(cached(reply), 1000);
     EXPECT_LT(cached(reply), reply.body()["usage"]["prompt_tokens"].get<int>());
     const auto text = reply.body()["choices"][0]["message"]["content"].get<std::string>();
@@ -237,8 +232,6 @@ TEST(ServerOfSlidingModel, HoldsSystemMessagesAlsoForTheNextStart) {
       EXPECT_EQ(text, answer);
     }
     answer = text;
-    server.stop(std::chrono::seconds(5));
-    thread.join();
   }
   std::filesystem::remove_all(dir);
 }
