@@ -1,5 +1,9 @@
 #include "mlx_lm/serve/engine.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <chrono>
 #include <set>
@@ -16,6 +20,14 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// What allocators keep for the next time, to the system: a hostile grammar may have taken a gigabyte.
+void give_memory_back() {
+  mx::clear_cache();
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
+}
 
 int64_t now() { return Clock::now().time_since_epoch().count(); }
 
@@ -145,6 +157,7 @@ bool Engine::is_alive(double seconds) const {
 }
 
 void Engine::loop() {
+  bool settled = false;
   std::unique_lock lock(mutex_);
   while (!quitting_) {
     heartbeat_ = now();
@@ -152,6 +165,7 @@ void Engine::loop() {
     lock.unlock();
     admit();
     bool busy = false;
+    settled = settled && texts_ == 0;
     for (const auto& lane : lanes_) {
       if (lane->generator->empty()) continue;
       busy = true;
@@ -162,7 +176,8 @@ void Engine::loop() {
     lock.lock();
     if (busy || !submitted_.empty() || !cancelled_.empty() || !functions_.empty()) continue;
     // Wakes now and then for the heartbeat.
-    wake_.wait_for(lock, std::chrono::seconds(1));
+    const bool idle = wake_.wait_for(lock, std::chrono::seconds(1)) == std::cv_status::timeout && texts_ == 0;
+    if (idle && !std::exchange(settled, true)) give_memory_back();
   }
   lock.unlock();
   const auto error = std::make_exception_ptr(ApiError(503, "the server is stopping", {}, "stopping"));
