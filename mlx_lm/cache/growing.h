@@ -13,6 +13,8 @@ class GrowingKVCache final : public KVCache {
   // Goes on from buffers that hold so many tokens and are not to be written to. Requires 0 < offset <= rows.
   GrowingKVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset)
       : KVCache(std::move(keys), std::move(values), offset) {}
+  // Takes over the buffers of another cache, of which so many rows are used.
+  GrowingKVCache(const KVCache& other, int rows) : KVCache(other) { offset_ = rows; }
 
   int trimmable() const override { return offset_; }
   int trim(int n) override;
