@@ -9,6 +9,7 @@
 #include "mlx_lm/generate/drafter.h"          // who guesses tokens, so that several are checked at once
 #include "mlx_lm/generate/generate_step.h"    // tokens to tokens
 #include "mlx_lm/generate/perplexity.h"       // how well it predicts a text
+#include "mlx_lm/generate/prefix_cache.h"     // what texts begin with, computed once
 #include "mlx_lm/generate/stream_generate.h"  // prompt to text
 #include "mlx_lm/hub/grammar.h"               // what a text has to be
 #include "mlx_lm/load/load.h"                 // path or repository to model and tokenizer

@@ -10,9 +10,10 @@ namespace mlx_lm::cache {
 class GrowingKVCache final : public KVCache {
  public:
   explicit GrowingKVCache(mx::Dtype dtype) : KVCache(dtype) {}
-  // Goes on from buffers that hold so many tokens and are not to be written to. Requires 0 < offset <= rows.
-  GrowingKVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset)
-      : KVCache(std::move(keys), std::move(values), offset) {}
+  // Goes on from buffers that hold so many tokens; borrowed: that are not to be written to. Requires 0 < offset <=
+  // rows.
+  GrowingKVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset, bool borrowed = true)
+      : KVCache(std::move(keys), std::move(values), offset, borrowed) {}
   // Takes over the buffers of another cache, of which so many rows are used.
   GrowingKVCache(const KVCache& other, int rows) : KVCache(other) { offset_ = rows; }
 

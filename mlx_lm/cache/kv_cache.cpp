@@ -24,8 +24,12 @@ mx::array copied(const mx::array& buffer, int rows) {
 
 }  // namespace
 
-KVCache::KVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset)
-    : dtype_(keys.dtype()), format_(keys.format), keys_(std::move(keys)), values_(std::move(values)), borrowed_(true) {
+KVCache::KVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset, bool borrowed)
+    : dtype_(keys.dtype()),
+      format_(keys.format),
+      keys_(std::move(keys)),
+      values_(std::move(values)),
+      borrowed_(borrowed) {
   offset_ = offset;
 }
 

@@ -51,8 +51,8 @@ class KVCache : public Cache {
 
   // dtype: the floating type to store (the model's own); on a GPU, that of the arrays that come in.
   explicit KVCache(mx::Dtype dtype) : dtype_(dtype) {}
-  // Goes on from buffers that hold so many tokens and are not to be written to.
-  KVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset);
+  // Goes on from buffers that hold so many tokens; borrowed: that are not to be written to.
+  KVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset, bool borrowed = true);
 
   // Makes or enlarges the buffers to the given number of rows, keeping the rows there are.
   void reserve(const mx::array& keys, const mx::array& values, int rows);

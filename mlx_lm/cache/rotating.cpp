@@ -84,6 +84,14 @@ void RotatingKVCache::put(const mx::array& keys, const mx::array& values) {
   appended_ = 0;
 }
 
+void RotatingKVCache::compact() {
+  const int surplus = capacity() - max_size_;
+  if (surplus <= 0 || next_ != capacity()) return;
+  order_and_cut(surplus);
+  next_ = max_size_;
+  appended_ = 0;
+}
+
 int RotatingKVCache::trim(int n) {
   n = std::min(n, trimmable());
   if (offset_ >= max_size_ && n > 0) {

@@ -27,6 +27,9 @@ class RotatingKVCache final : public KVCache {
   int draftable() const override {
     return keep_ == 0 ? std::numeric_limits<int>::max() : std::max(1, max_size_ - offset_);
   }
+  // Lets go of the rows that no later token sees, which a longer step leaves behind; it cannot be trimmed then. What
+  // follows is the same. Eval: lazy.
+  void compact();
   std::unique_ptr<Cache> copy() const override;
   std::unique_ptr<Cache> shallow_copy() const override { return std::make_unique<RotatingKVCache>(*this); }
 

@@ -27,8 +27,10 @@ struct Flags {
   std::vector<std::string> api_key;
   std::string api_key_file;
   std::string chat_template_args;
-  int decode_concurrency = 32, prompt_concurrency = 8, prefill_step_size = 512;
-  double memory = 0;  // GB; 0: half of what is there
+  int decode_concurrency = 32, prompt_concurrency = 8, prefill_step_size = 128;
+  double memory = 0;               // GB; 0: half of what is there
+  double prompt_cache_bytes = -1;  // less than 0: a quarter of the memory
+  double prompt_cache_dir_gb = 16, prompt_cache_write_gb = 0;
   int idle_unload = 0, grace = 10;
   bool no_page = false;
   std::string log_format = "text";
@@ -59,7 +61,14 @@ void add_flags(CLI::App& app, Flags& f) {
   number("--prompt-concurrency", f.prompt_concurrency, "Prompts that are computed at once");
   number("--prefill-step-size", f.prefill_step_size, "Prompt tokens computed between two steps of the other texts");
   number("--queue", f.server.engine.queue, "Texts that may wait; further requests are refused with status 429");
-  number("--memory", f.memory, "GB that the caches of all texts may take; 0: half of what is there");
+  number("--memory", f.memory,
+         "GB that the caches of all texts, those held from earlier included, may take; 0: half of what is there");
+  app.add_option("--prompt-cache-bytes", f.prompt_cache_bytes,
+                 "Of the memory, bytes for the beginnings of earlier texts; 0: hold none  [a quarter]");
+  number("--prompt-cache-size", f.server.engine.prefixes.max_entries, "Earlier texts that are held; 0: no limit");
+  app.add_option("--prompt-cache-dir", f.server.engine.prefixes.disk.dir, "Folder that holds them for the next start");
+  number("--prompt-cache-dir-gb", f.prompt_cache_dir_gb, "GB that the folder may have");
+  number("--prompt-cache-write-gb", f.prompt_cache_write_gb, "GB an hour that are written to it; 0: no limit");
   add_cache_flags(app, f.cache);
   app.add_option("--model-dir", f.server.models.model_dir, "Folder with models that requests may name");
   app.add_option("--adapter-dir", f.server.models.adapter_dir, "Folder with adapters that requests may name");
@@ -133,6 +142,19 @@ serve::ServerOptions options_of(Flags& f) {
   o.engine.batch.prefill_step_size = f.prefill_step_size;
   if (!(f.memory >= 0)) fail<RequestError>("[server] memory: expected 0 or more, found {}", f.memory);
   o.engine.memory = f.memory > 0 ? size_t(f.memory * 1e9) : half_of_memory();
+  auto& held = o.engine.prefixes;
+  for (auto [name, value] : {std::pair("prompt-cache-dir-gb", f.prompt_cache_dir_gb),
+                             std::pair("prompt-cache-write-gb", f.prompt_cache_write_gb)}) {
+    if (!(value >= 0 && value < 1e9)) fail<RequestError>("[server] {}: expected 0 or more, found {}", name, value);
+  }
+  held.max_bytes = f.prompt_cache_bytes < 0 ? o.engine.memory / 4 : size_t(std::min(f.prompt_cache_bytes, 1e15));
+  if (held.max_bytes >= o.engine.memory) {
+    fail<RequestError>("[server] prompt-cache-bytes: expected less than the memory for all texts, {}, found {}",
+                       o.engine.memory, held.max_bytes);
+  }
+  o.engine.memory -= held.max_bytes;
+  held.disk.max_bytes = uint64_t(f.prompt_cache_dir_gb * 1e9);
+  held.disk.max_write_bytes_per_hour = uint64_t(f.prompt_cache_write_gb * 1e9);
   o.models.model = name_of(f.model);
   o.models.revision = f.model.revision;
   o.models.adapter_path = f.model.adapter_path;

@@ -50,6 +50,7 @@ BatchResult batch_generate(const models::LanguageModel& model, const text::Token
     for (auto& response : generator.next()) {
       const size_t i = open.at(response.uid);
       auto& answer = result.answers[i];
+      if (response.error) std::rethrow_exception(response.error);
       answer.tokens.push_back(response.token);
       if (response.finish_reason != FinishReason::stop) detokenizers[i]->add_token(response.token);
       answer.text += detokenizers[i]->last_segment();

@@ -48,14 +48,43 @@ struct BatchGenerator::Sequence {
   int made = 0;       // tokens handed out
   int newest = -1;    // of these
   bool ended = false;
+  std::exception_ptr error = nullptr;     // what it ends by, once the tokens before are handed out
   std::optional<mx::array> history = {};  // all tokens so far, if there are processors
+  size_t snapshots = 0;                   // that were taken
 
   // Nothing but the logits has a say.
   bool greedy() const { return !options.sampler && options.logits_processors.empty() && !options.constraint; }
   // Whether a step after those that were started makes a token or is wanted in the caches.
   bool goes_on() const {
-    if (ended) return false;
+    if (ended || error) return false;
     return options.max_tokens < 0 || started < options.max_tokens + (options.return_cache ? 1 : 0);
+  }
+
+  // Tokens of the prompt until the next snapshot, or its end.
+  int stretch() const {
+    const auto& all = options.snapshots;
+    return (snapshots < all.size() ? all[snapshots] : int(prompt.size())) - processed;
+  }
+  // What it throws becomes this text's error.
+  template <class F>
+  void guard(F f) {
+    try {
+      f();
+    } catch (...) {
+      error = std::current_exception();
+    }
+  }
+  void snapshot(int tokens) {
+    if (error || snapshots == options.snapshots.size() || options.snapshots[snapshots] != tokens) return;
+    snapshots += 1;
+    guard([&] { options.on_snapshot(tokens, caches); });
+  }
+  // Lets go of what is its own, while a step still knows it.
+  void end() {
+    ended = true;
+    caches.clear();
+    options = {};
+    history.reset();
   }
 };
 
@@ -68,11 +97,13 @@ struct BatchGenerator::Step {
 
   // MLX frees the memory of a dropped array at once, though its thread is yet to write it: what a step writes is held
   // until it is done, also the caches of a text that was removed. Its failure is nobody's.
-  ~Step() {
+  ~Step() { settle(); }
+  void settle() {
     try {
       tokens.wait();
     } catch (...) {
     }
+    caches.clear();
   }
 };
 
@@ -102,6 +133,14 @@ int BatchGenerator::insert(std::vector<int> prompt, SequenceOptions options) {
   if (options.max_tokens < 1 && options.max_tokens != -1) {
     fail<RequestError>("[generate] max-tokens: expected 1 or more, or -1 for no limit, found {}", options.max_tokens);
   }
+  for (int last = 0; int tokens : options.snapshots) {
+    if (tokens <= std::exchange(last, tokens) || tokens > int(prompt.size()) || !options.on_snapshot) {
+      fail<RequestError>(
+          "[generate] snapshots: expected ascending numbers of 1 to {} tokens and an on_snapshot, "
+          "found {}",
+          prompt.size(), options.on_snapshot ? std::to_string(tokens) : "no on_snapshot");
+    }
+  }
   auto caches =
       options.prompt_cache.empty() ? model_.make_cache(options_.max_kv_size) : std::move(options.prompt_cache);
   if (int(caches.size()) != model_.num_layers()) {
@@ -118,8 +157,11 @@ cache::KVCaches BatchGenerator::remove(int uid) {
   const auto take = [&](auto& sequences) {
     const auto found = std::find_if(sequences.begin(), sequences.end(), [&](const auto& s) { return s->uid == uid; });
     if (found == sequences.end()) return;
-    (*found)->ended = true;  // a step may be under way for it
     caches = std::move((*found)->caches);
+    if (under_way_ && std::ranges::find(under_way_->sequences, *found) != under_way_->sequences.end()) {
+      under_way_->settle();
+    }
+    (*found)->end();
     sequences.erase(found);
   };
   take(waiting_);
@@ -150,25 +192,32 @@ void BatchGenerator::admit() {
   }
 }
 
-// The next pieces of the prompts, in the order in which they came, as many as make a step. Where a prompt is cut does
-// not depend on the others, and neither do the bits of its result. Prompts of which one token is left join the running
-// texts: the step with that token makes their first.
+// The next pieces of prompts, as many as make a step, those first that have waited longest: so a short prompt is not
+// held up by a long one, nor a long one by many short ones (as it would be by the shortest first). Where a prompt is
+// cut does not depend on the others, and neither do the bits of its result. Prompts of which one token is left join the
+// running texts: the step with that token makes their first.
 void BatchGenerator::prefill() {
   progress_.clear();
   std::vector<int> tokens;
   std::vector<cache::BatchMember> members;
-  for (const auto& sequence : prefilling_) {
+  Sequences served, others;
+  for (auto& sequence : prefilling_) {
     const int left = int(sequence->prompt.size()) - 1 - sequence->processed;
-    const int n = std::min(left, options_.prefill_step_size);
-    if (n == 0) continue;
-    if (int(tokens.size()) + n > options_.prefill_step_size) break;
+    const int n = std::min({left, sequence->stretch(), options_.prefill_step_size});
+    if (n == 0 || int(tokens.size()) + n > options_.prefill_step_size) {
+      others.push_back(std::move(sequence));
+      continue;
+    }
     const auto begin = sequence->prompt.begin() + sequence->processed;
     tokens.insert(tokens.end(), begin, begin + n);
     members.push_back({&sequence->caches, n});
     sequence->processed += n;
     stats_.prompt_tokens += n;
     progress_.push_back({sequence->uid, sequence->processed, int(sequence->prompt.size())});
+    served.push_back(std::move(sequence));
   }
+  prefilling_ = std::move(others);
+  prefilling_.insert(prefilling_.end(), served.begin(), served.end());
   if (!members.empty()) {
     auto caches = cache::batched(members);
     // The logits are never asked for, so neither the output layer nor the last layer's MLP is computed.
@@ -176,6 +225,7 @@ void BatchGenerator::prefill() {
     quantize(prefilling_);
     join(caches);
     eval_state(caches);
+    for (const auto& sequence : served) sequence->snapshot(sequence->processed);
     mx::clear_cache();
   }
   const auto ready = std::stable_partition(prefilling_.begin(), prefilling_.end(),
@@ -186,6 +236,24 @@ void BatchGenerator::prefill() {
 
 bool BatchGenerator::constrained() const {
   return std::any_of(running_.begin(), running_.end(), [](const auto& s) { return s->options.constraint; });
+}
+
+// logits: (1, V), replaced by those that the token was chosen by. input: (1), the token before.
+void BatchGenerator::choose(Sequence& sequence, const mx::array& input, mx::array& logits, mx::array& token) {
+  auto& o = sequence.options;
+  auto& history = sequence.history;
+  if (o.constraint) logits = o.constraint->apply(logits);
+  if (!o.logits_processors.empty()) {
+    if (sequence.started == 0) {
+      auto all = std::move(o.cached_tokens);
+      all.insert(all.end(), sequence.prompt.begin(), sequence.prompt.end());
+      history = mx::array(all.begin(), {int(all.size())}, mx::int32);
+    } else {
+      history = mx::concatenate({*history, input});
+    }
+  }
+  for (const auto& processor : o.logits_processors) logits = processor(*history, logits);
+  token = mx::reshape(o.sampler ? o.sampler(logits) : ops::argmax(logits), {1});
 }
 
 // The step after the one under way, whose tokens it takes without waiting for them.
@@ -238,57 +306,71 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
     if (constrained()) mx::async_eval(logits);  // masks are computed beside the model
     std::vector<mx::array> chosen;
     for (int i = 0; i < n; ++i) {
-      auto& sequence = *sequences[i];
-      auto& o = sequence.options;
-      auto& history = sequence.history;
-      auto& own_logits = rows.emplace_back(row(logits, i));
-      if (o.constraint) own_logits = o.constraint->apply(own_logits);
-      if (!o.logits_processors.empty()) {
-        history = sequence.started == 0 ? mx::array(sequence.prompt.begin(), {int(sequence.prompt.size())}, mx::int32)
-                                        : mx::concatenate({*history, row(input, i)});
-      }
-      for (const auto& processor : o.logits_processors) own_logits = processor(*history, own_logits);
-      chosen.push_back(mx::reshape(o.sampler ? o.sampler(own_logits) : ops::argmax(own_logits), {1}));
+      auto own_logits = row(logits, i);
+      auto token = mx::zeros({1}, mx::uint32);  // of a text that fails here
+      sequences[i]->guard([&] { choose(*sequences[i], row(input, i), own_logits, token); });
+      rows.push_back(std::move(own_logits));
+      chosen.push_back(std::move(token));
     }
     tokens = mx::concatenate(std::move(chosen), 0);
   } else {
     rows.push_back(logits);
   }
-  for (const auto& sequence : sequences) sequence->started += 1;
   std::unique_ptr<Step> step(new Step{std::move(sequences), std::move(*tokens), std::move(rows), state(caches)});
   mx::async_eval(step->tokens);
+  for (const auto& sequence : step->sequences) {
+    if (sequence->started++ == 0) sequence->snapshot(int(sequence->prompt.size()));
+  }
   return step;
+}
+
+std::optional<BatchGenerator::Response> BatchGenerator::finish(Sequence& sequence, int token, const mx::array& logits) {
+  const auto& o = sequence.options;
+  const auto logprobs = mx::reshape(logits - mx::logsumexp(logits, -1, /* keepdims */ true), {-1});
+  Response response{sequence.uid, token, logprobs, {}, {}};
+  sequence.made += 1;
+  sequence.newest = token;
+  if (o.constraint) o.constraint->commit(token);
+  if (o.stop_tokens.contains(token) || (o.constraint && o.constraint->is_done())) {
+    response.finish_reason = FinishReason::stop;
+  } else if (sequence.made == o.max_tokens) {
+    response.finish_reason = FinishReason::length;
+  }
+  if (response.finish_reason) {
+    if (o.return_cache) response.caches = std::move(sequence.caches);
+    sequence.end();
+  } else if (o.constraint) {
+    o.constraint->prepare();
+  }
+  return response;
 }
 
 std::vector<BatchGenerator::Response> BatchGenerator::finish_step(Step& step) {
   std::vector<Response> responses;
   step.tokens.eval();
   const auto* tokens = step.tokens.data<uint32_t>();
+  const bool shared = step.logits.size() < step.sequences.size();
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     auto& sequence = *step.sequences[i];
     if (sequence.ended) continue;
-    const auto& o = sequence.options;
-    const bool shared = step.logits.size() < step.sequences.size();
-    const auto logits = shared ? row(step.logits[0], int(i)) : step.logits[i];
-    const auto logprobs = mx::reshape(logits - mx::logsumexp(logits, -1, /* keepdims */ true), {-1});
-    Response response{sequence.uid, int(tokens[i]), logprobs, {}, {}};
-    sequence.made += 1;
-    sequence.newest = response.token;
-    if (o.constraint) o.constraint->commit(response.token);
-    if (o.stop_tokens.contains(response.token) || (o.constraint && o.constraint->is_done())) {
-      response.finish_reason = FinishReason::stop;
-    } else if (sequence.made == o.max_tokens) {
-      response.finish_reason = FinishReason::length;
-    }
-    if (response.finish_reason) {
-      sequence.ended = true;
-      if (o.return_cache) response.caches = std::move(sequence.caches);
-    }
-    if (o.constraint && !sequence.ended) o.constraint->prepare();
-    responses.push_back(std::move(response));
+    std::optional<Response> response;
+    sequence.guard(
+        [&] { response = finish(sequence, int(tokens[i]), shared ? row(step.logits[0], int(i)) : step.logits[i]); });
+    if (response) responses.push_back(std::move(*response));
   }
-  std::erase_if(running_, [](const auto& s) { return s->ended; });
   return responses;
+}
+
+// To be called when the tokens before those that failed are handed out.
+void BatchGenerator::end_failed(std::vector<Response>& responses) {
+  for (auto* sequences : {&prefilling_, &running_}) {
+    for (const auto& sequence : *sequences) {
+      if (sequence->ended || !sequence->error) continue;
+      responses.push_back({sequence->uid, -1, mx::zeros({0}), FinishReason::failed, {}, sequence->error});
+      sequence->end();
+    }
+    std::erase_if(*sequences, [](const auto& s) { return s->ended; });
+  }
 }
 
 std::vector<BatchGenerator::Response> BatchGenerator::next() {
@@ -304,10 +386,12 @@ std::vector<BatchGenerator::Response> BatchGenerator::next() {
     const auto before = std::exchange(under_way_, start_step());
     if (before) responses = finish_step(*before);
   }
+  stats_.generation_tokens += int(responses.size());
+  end_failed(responses);
+  if (running_.empty()) under_way_.reset();  // a step ahead that nobody wants
   if (++steps_ % kClearCacheEvery == 0) mx::clear_cache();
   if (!progress_.empty()) stats_.prompt_seconds += seconds(prefilled - start);
   stats_.generation_seconds += seconds(Clock::now() - prefilled);
-  stats_.generation_tokens += int(responses.size());
   return responses;
 }
 

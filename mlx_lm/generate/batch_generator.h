@@ -2,6 +2,8 @@
 #pragma once
 
 #include <deque>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -39,7 +41,12 @@ struct SequenceOptions {
   std::vector<sample::LogitsProcessor> logits_processors;  // change the logits first, one after another
   std::shared_ptr<sample::Constraint> constraint;          // what the text has to be; null: anything
   cache::KVCaches prompt_cache;                            // what came before the prompt, taken over; empty: nothing
+  std::vector<int> cached_tokens;                          // of prompt_cache, for processors that look back
   bool return_cache = false;                               // hand the caches out at the end
+  // After how many tokens of the prompt on_snapshot is called, ascending: with that many and the caches that hold them
+  // and what was before, to be copied from there; they go on right after. The prompt's pieces end there too.
+  std::vector<int> snapshots;
+  std::function<void(int tokens, const cache::KVCaches& caches)> on_snapshot;
 };
 
 // Computes one step at a time for all texts. The bits of a text's result do not depend on the others: they are those of
@@ -56,7 +63,8 @@ class BatchGenerator {
   // A new text, which begins with one of the next steps; the number it is known by.
   // Errors: RequestError for an empty prompt or options out of range.
   int insert(std::vector<int> prompt, SequenceOptions options = {});
-  // Ends a text early. Returns its caches as far as they are; empty for a text that is not there (any more).
+  // Ends a text early. Returns its caches as far as they are; empty for a text that is not there (any more). Nothing
+  // else of it is held any longer. Eval: waits for the step under way, if it is one of its texts.
   cache::KVCaches remove(int uid);
 
   struct Response {
@@ -65,6 +73,9 @@ class BatchGenerator {
     mx::array logprobs;                         // (V), of every token that could have come; lazy
     std::optional<FinishReason> finish_reason;  // with the last token of a text
     cache::KVCaches caches;  // with the last token, if wanted; they hold that token too, but not after a constraint
+    // With FinishReason::failed, which has no token (-1): what a sampler, processor, constraint or on_snapshot of this
+    // text threw. The others go on.
+    std::exception_ptr error = nullptr;
   };
   // Tokens of prompts that were computed: (so far, in all).
   struct Progress {
@@ -73,7 +84,9 @@ class BatchGenerator {
   };
   // One step: a token for every text whose prompt is computed, and a piece of the prompts that wait. Computes one step
   // ahead, so that the first tokens come with the second call; while a text has a constraint, whose next mask depends
-  // on the token before, a step begins only when the one before is done. Eval: forces the step before.
+  // on the token before, a step begins only when the one before is done. Prompts take turns.
+  // Errors: what the model's step throws, which is nobody's in particular: no further call makes sense then. Eval:
+  // forces the step before.
   std::vector<Response> next();
   // The prompts that the last next() went on with.
   const std::vector<Progress>& progress() const { return progress_; }
@@ -99,6 +112,9 @@ class BatchGenerator {
   using Sequences = std::vector<std::shared_ptr<Sequence>>;
 
   void quantize(const Sequences& sequences);
+  void choose(Sequence& sequence, const mx::array& input, mx::array& logits, mx::array& token);
+  std::optional<Response> finish(Sequence& sequence, int token, const mx::array& logits);
+  void end_failed(std::vector<Response>& responses);
   void admit();
   void prefill();
   bool constrained() const;

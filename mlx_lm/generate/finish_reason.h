@@ -7,6 +7,7 @@ enum class FinishReason {
   stop,       // an end token came
   length,     // max_tokens are made
   cancelled,  // from outside: StepOptions::stop
+  failed,     // by what a part of its own threw: BatchGenerator::Response::error
 };
 
 }  // namespace mlx_lm

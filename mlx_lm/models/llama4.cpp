@@ -59,8 +59,8 @@ struct Config : nn::DecoderConfig {
     nn::split_fused_experts(w, experts, "experts", "experts");
     const ops::Routing routing{.scores = ops::Routing::Scores::chosen_sigmoid};
     return nn::MoE(nn::Router(w / "router", hidden_size, experts.experts, routing),
-                   nn::SwitchGLU(w / "experts", experts),
-                   nn::MLP(w / "shared_expert", hidden_size, intermediate_size), std::nullopt, nn::MoE::Weighs::input);
+                   nn::SwitchGLU(w / "experts", experts), nn::MLP(w / "shared_expert", hidden_size, intermediate_size),
+                   std::nullopt, nn::MoE::Weighs::input);
   }
 
   int chunk_size;

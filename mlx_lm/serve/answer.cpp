@@ -44,6 +44,7 @@ class ChoiceSink final : public TextSink {
 
   void started(int cached_tokens) override {
     shared_->usage.cached_tokens = std::max(shared_->usage.cached_tokens, cached_tokens);
+    if (index_ == 0 && !shared_->failed) shared_->writer->begin(shared_->usage);
   }
 
   void progress(int processed, int total) override {
@@ -58,6 +59,7 @@ class ChoiceSink final : public TextSink {
     if (is_end) return true;
     detokenizer_->add_token(token);
     add(detokenizer_->last_segment());
+    shared_->usage.reasoning_tokens += reasons_;
     return !stopped_;
   }
 
@@ -141,6 +143,7 @@ class ChoiceSink final : public TextSink {
 
   void read(const std::vector<AnswerPart>& parts) {
     for (const auto& part : parts) {
+      reasons_ = part.kind == AnswerPart::Kind::reasoning;
       switch (part.kind) {
         case AnswerPart::Kind::reasoning:
           choice().reasoning += part.text;
@@ -210,7 +213,7 @@ class ChoiceSink final : public TextSink {
   CallReader calls_;
   std::vector<ScoredToken> fresh_;  // of tokens whose text did not come yet
   std::string raw_;                 // the whole text, if there are stop words
-  bool stopped_ = false;
+  bool stopped_ = false, reasons_ = false;
 };
 
 }  // namespace
@@ -230,7 +233,7 @@ std::vector<int> start_answer(Engine& engine, AnswerRequest request, std::shared
   for (int i = 0; i < n; ++i) {
     auto options = sequence_options(r.generation, *r.model, i);
     if (r.grammar) options.constraint = std::make_shared<sample::Constraint>(r.grammar->matcher());
-    jobs.push_back({r.model, r.prompt, std::move(options), std::make_shared<ChoiceSink>(shared, i)});
+    jobs.push_back({r.model, r.prompt, std::move(options), std::make_shared<ChoiceSink>(shared, i), r.parts});
   }
   return engine.submit(std::move(jobs));
 }

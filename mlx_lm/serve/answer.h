@@ -54,6 +54,8 @@ struct Usage {
 class AnswerWriter {
  public:
   virtual ~AnswerWriter() = default;
+  // The first choice is under way; usage has what is known of the prompt.
+  virtual void begin(const Usage& /*usage*/) {}
   virtual void progress(int /*processed*/, int /*total*/) {}
   // logprobs: of the tokens since the last piece.
   virtual void piece(int /*choice*/, const AnswerPiece& /*piece*/, const std::vector<ScoredToken>& /*logprobs*/) {}
@@ -74,7 +76,7 @@ struct AnswerRequest {
   bool reads_tools = false;      // calls in the model's own format are taken out of the text
   bool reads_call_list = false;  // calls are as call_grammar() has them
   bool reads_reasoning = true;
-  std::vector<int> snapshots = {};  // tokens of the prompt after which other prompts may differ
+  std::vector<int> parts = {};  // as TextJob::parts
 };
 
 // Starts on the answers, and returns the numbers by which the engine can cancel them. id: of the request, for errors

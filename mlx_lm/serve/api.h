@@ -23,5 +23,10 @@ struct Api {
 void chat_completions(const Api& api, const std::shared_ptr<HttpExchange>& exchange);
 // POST /v1/completions.
 void completions(const Api& api, const std::shared_ptr<HttpExchange>& exchange);
+// POST /v1/responses.
+void responses(const Api& api, const std::shared_ptr<HttpExchange>& exchange);
+// POST /v1/messages, /v1/messages/count_tokens. Errors: what is wrong with a request is sent, in Anthropic's form.
+void messages(const Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void count_tokens(const Api& api, const std::shared_ptr<HttpExchange>& exchange);
 
 }  // namespace mlx_lm::serve

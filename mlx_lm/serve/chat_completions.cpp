@@ -2,9 +2,9 @@
 #include <ctime>
 #include <utility>
 
+#include "mlx_lm/serve/chat_answer.h"
 #include "mlx_lm/serve/chat_prompt.h"
 #include "mlx_lm/serve/openai.h"
-#include "mlx_lm/serve/tool_choice.h"
 
 namespace mlx_lm::serve {
 namespace {
@@ -134,16 +134,6 @@ class ChatStream final : public AnswerWriter {
   std::vector<bool> has_role_;
 };
 
-// The system message with more text, or one of its own.
-void add_to_system(json& messages, const std::string& text) {
-  if (messages[0]["role"] == "system") {
-    auto& content = messages[0]["content"].get_ref<std::string&>();
-    content += (content.empty() ? "" : "\n\n") + text;
-  } else {
-    messages.insert(messages.begin(), json::object({{"role", "system"}, {"content", text}}));
-  }
-}
-
 }  // namespace
 
 void chat_completions(const Api& api, const std::shared_ptr<HttpExchange>& exchange) {
@@ -152,46 +142,26 @@ void chat_completions(const Api& api, const std::shared_ptr<HttpExchange>& excha
   const auto requested = f.text("model");
   // What needs no model is checked before one is loaded.
   auto messages = read_messages(f.need("messages", "a list of messages"), "messages");
-  const auto tools = read_tools(f);
-  const auto choice = read_tool_choice(f, tools);
+  const auto tools = read_tool_choice(f, read_tools(f));
   const auto format = read_response_format(f);
   auto variables = read_template_variables(f, api.defaults.chat_template_args);
 
-  AnswerRequest request;
-  request.model = api.models.get(requested, f.text("adapters"));
-  const auto& model = *request.model;
-  request.generation = read_generation(f, api.defaults, model.model().vocab_size());
-  auto& g = request.generation;
+  const auto model = api.models.get(requested, f.text("adapters"));
+  auto g = read_generation(f, api.defaults, model->model().vocab_size());
   const auto top = f.integer("top_logprobs", -1, GenerationRequest::kMaxLogprobs);
   if (f.boolean("logprobs").value_or(false)) g.logprobs = std::max(0, int(top.value_or(0)));
-
-  using Mode = ToolChoice::Mode;
-  if (format && choice.mode == Mode::required) f.wrong("response_format", "none, since tool_choice asks for calls");
-  const bool native = model.tokenizer().has_tool_calling();
-  ChatPrompt prompt{.tools = choice.mode == Mode::none ? json() : choice.tools};
-  if (choice.mode != Mode::none) {
-    // Calls in the model's own format where it has one, and need not be made sure of; else in ours.
-    request.reads_tools = native && choice.mode == Mode::automatic;
-    request.reads_call_list = !request.reads_tools && !format;
-    request.tools = choice.tools;
-    if (request.reads_call_list) {
-      request.grammar = make_grammar(model, call_grammar(choice), "tools");
-      add_to_system(messages, call_instructions(choice));
-      if (!native) prompt.tools = nullptr;
-    }
+  if (format && tools.mode == ToolChoice::Mode::required) {
+    f.wrong("response_format", "none, since tool_choice asks for calls");
   }
-  if (format) request.grammar = make_grammar(model, *format, "response_format");
-  if (request.grammar) {  // the answer begins at once
-    request.reads_reasoning = false;
-    if (!variables.contains("enable_thinking")) variables["enable_thinking"] = false;
-  }
-  prompt.messages = std::move(messages);
-  prompt.variables = std::move(variables);
-  prompt.continues_last = f.boolean("continue_final_message").value_or(false);
-  request.prompt = encode_chat(prompt, model);
+  auto request = chat_answer(model, g,
+                             {.messages = std::move(messages),
+                              .tools = tools,
+                              .format = format,
+                              .variables = std::move(variables),
+                              .continues_last = f.boolean("continue_final_message").value_or(false)});
 
   Head head{
-      .model = requested.value_or(model.id), .logprobs = g.logprobs.has_value(), .include_usage = g.include_usage};
+      .model = requested.value_or(model->id), .logprobs = g.logprobs.has_value(), .include_usage = g.include_usage};
   std::shared_ptr<AnswerWriter> writer;
   if (g.stream) {
     writer = std::make_shared<ChatStream>(std::move(head), exchange, g.n);

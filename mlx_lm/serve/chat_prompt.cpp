@@ -13,27 +13,6 @@ using json = Json;
 
 constexpr size_t kMaxMessages = 10'000, kMaxTools = 512;
 
-// A text, null, or a list of parts that are texts.
-std::string read_content(const Fields& message) {
-  const auto* content = message.find("content");
-  if (!content) return "";
-  if (content->is_string()) return content->get<std::string>();
-  if (!content->is_array()) message.wrong("content", "a text or a list of parts");
-  std::string text;
-  for (size_t i = 0; i < content->size(); ++i) {
-    const Fields part((*content)[i], fmt::format("{}[{}]", message.path("content"), i));
-    const auto type = part.need_text("type");
-    if (type == "refusal") {
-      text += part.need_text("refusal");
-    } else if (type == "text" || type == "input_text" || type == "output_text") {
-      text += part.need_text("text");
-    } else {
-      part.wrong("type", "\"text\", for this model reads nothing else");
-    }
-  }
-  return text;
-}
-
 json read_calls(const json& calls, const std::string& path) {
   auto read = json::array();
   for (size_t i = 0; i < calls.size(); ++i) {
@@ -143,6 +122,49 @@ std::string without_template(const json& messages) {
 
 }  // namespace
 
+std::string read_content(const Fields& message, const std::string& key) {
+  const auto* content = message.find(key);
+  if (!content) return "";
+  if (content->is_string()) return content->get<std::string>();
+  if (!content->is_array()) message.wrong(key, "a text or a list of parts");
+  std::string text;
+  for (size_t i = 0; i < content->size(); ++i) {
+    const Fields part((*content)[i], fmt::format("{}[{}]", message.path(key), i));
+    const auto type = part.need_text("type");
+    if (type == "refusal") {
+      text += part.need_text("refusal");
+    } else if (type == "text" || type == "input_text" || type == "output_text") {
+      text += part.need_text("text");
+    } else {
+      part.wrong("type", "\"text\", for this model reads nothing else");
+    }
+  }
+  return text;
+}
+
+json read_message(const json& value, const std::string& path) {
+  const Fields message(value, path);
+  message.need("role", "a text");
+  auto role = *message.choice("role", {"system", "developer", "user", "assistant", "tool", "function"});
+  if (role == "developer") role = "system";
+  if (role == "function") role = "tool";
+  json entry = {{"role", role}, {"content", read_content(message)}};
+  for (const char* key : {"name", "tool_call_id"}) {
+    if (const auto value = message.text(key)) entry[key] = *value;
+  }
+  if (role == "assistant") {
+    for (const char* key : {"reasoning_content", "reasoning"}) {
+      if (const auto value = message.text(key)) entry["reasoning_content"] = *value;
+    }
+    if (const auto* calls = message.list("tool_calls", kMaxTools); calls && !calls->empty()) {
+      entry["tool_calls"] = read_calls(*calls, message.path("tool_calls"));
+    }
+  } else if (!message.has("content")) {
+    message.need("content", "a text or a list of parts");
+  }
+  return entry;
+}
+
 json read_messages(const json& messages, const std::string& path) {
   if (!messages.is_array()) {
     throw ApiError(400, fmt::format("{}: expected a list of messages, found {}", path, kind_of(messages)), path,
@@ -154,26 +176,7 @@ json read_messages(const json& messages, const std::string& path) {
   }
   auto read = json::array();
   for (size_t i = 0; i < messages.size(); ++i) {
-    const Fields message(messages[i], fmt::format("{}[{}]", path, i));
-    message.need("role", "a text");
-    auto role = *message.choice("role", {"system", "developer", "user", "assistant", "tool", "function"});
-    if (role == "developer") role = "system";
-    if (role == "function") role = "tool";
-    json entry = {{"role", role}, {"content", read_content(message)}};
-    for (const char* key : {"name", "tool_call_id"}) {
-      if (const auto value = message.text(key)) entry[key] = *value;
-    }
-    if (role == "assistant") {
-      for (const char* key : {"reasoning_content", "reasoning"}) {
-        if (const auto value = message.text(key)) entry["reasoning_content"] = *value;
-      }
-      if (const auto* calls = message.list("tool_calls", kMaxTools); calls && !calls->empty()) {
-        entry["tool_calls"] = read_calls(*calls, message.path("tool_calls"));
-      }
-    } else if (!message.has("content")) {
-      message.need("content", "a text or a list of parts");
-    }
-    read.push_back(std::move(entry));
+    read.push_back(read_message(messages[i], fmt::format("{}[{}]", path, i)));
   }
   return read;
 }
@@ -240,6 +243,26 @@ std::vector<int> encode_chat(const ChatPrompt& prompt, const ServedModel& model)
   } catch (const RequestError& error) {
     throw ApiError(400, fmt::format("messages: {}", error.what()), "messages", "invalid_value");
   }
+}
+
+int shared_tokens(const ChatPrompt& prompt, const std::vector<int>& tokens, const ServedModel& model) {
+  ChatPrompt other{.messages = json::array(), .tools = prompt.tools, .variables = prompt.variables};
+  if (prompt.messages[0]["role"] == "system") other.messages.push_back(prompt.messages[0]);
+  // Two others: what a template's text has in common with one of them may be chance.
+  size_t shared = tokens.size();
+  for (const char* said : {"0", "?"}) {
+    auto asked = other;
+    asked.messages.push_back({{"role", "user"}, {"content", said}});
+    std::vector<int> encoded;
+    try {
+      encoded = encode_chat(asked, model);
+    } catch (const ApiError&) {
+      return 0;  // a template may want more
+    }
+    const auto part = std::mismatch(tokens.begin(), tokens.end(), encoded.begin(), encoded.end()).first;
+    shared = std::min(shared, size_t(part - tokens.begin()));
+  }
+  return int(shared);
 }
 
 }  // namespace mlx_lm::serve

@@ -15,6 +15,10 @@ namespace mlx_lm::serve {
 // the arguments of tool calls are objects. path: of the list in the body. Errors: ApiError that names the message and
 // field.
 Json read_messages(const Json& messages, const std::string& path);
+// One of them. path: "messages[2]".
+Json read_message(const Json& message, const std::string& path);
+// A text, null, or a list of parts that are texts. Errors: ApiError.
+std::string read_content(const Fields& message, const std::string& key = "content");
 
 // The tools of an OpenAI request: [{"type": "function", "function": {"name", "parameters"?, ...}}]. Null when there are
 // none. Errors: ApiError.
@@ -34,5 +38,9 @@ struct ChatPrompt {
 // tools say is text: that of a control token ("<|im_end|>") does not become one. Errors: ApiError for what the template
 // refuses.
 std::vector<int> encode_chat(const ChatPrompt& prompt, const ServedModel& model);
+
+// How many of the prompt's tokens stand before what was said: the tools and the system message, which other
+// conversations may have too. 0: none.
+int shared_tokens(const ChatPrompt& prompt, const std::vector<int>& tokens, const ServedModel& model);
 
 }  // namespace mlx_lm::serve

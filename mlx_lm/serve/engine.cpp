@@ -24,9 +24,14 @@ int64_t now() { return Clock::now().time_since_epoch().count(); }
 struct Engine::Text {
   int number;
   TextJob job;
+  std::shared_ptr<std::vector<int>> prompt;
+  std::vector<int> answer = {};
+  int cached = 0;                                           // tokens of the prompt that were found
   size_t bytes = 0;                                         // reserved
   Clock::time_point submitted = Clock::now(), newest = {};  // the newest token
-  int total = 0;                                            // tokens of the prompt
+
+  int total() const { return int(prompt->size()); }
+  bool is_prefilled() const { return newest != Clock::time_point{}; }
 };
 
 // A model and its texts.
@@ -46,6 +51,7 @@ void EngineOptions::validate() const {
 Engine::Engine(const EngineOptions& options, Metrics& metrics)
     : options_(options), metrics_(metrics), heartbeat_(now()) {
   options_.validate();
+  prefixes_ = std::make_unique<Prefixes>(options_.prefixes, options_.batch, metrics_);
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -86,9 +92,8 @@ std::vector<int> Engine::submit(std::vector<TextJob> jobs) {
     }
     for (auto& job : jobs) {
       numbers.push_back(next_number_);
-      const int total = int(job.prompt.size());
-      submitted_.push_back(
-          std::make_shared<Text>(Text{.number = next_number_++, .job = std::move(job), .total = total}));
+      auto prompt = std::make_shared<std::vector<int>>(std::move(job.prompt));
+      submitted_.push_back(std::make_shared<Text>(Text{next_number_++, std::move(job), std::move(prompt)}));
     }
     texts_ += int(numbers.size());
   }
@@ -153,6 +158,7 @@ void Engine::loop() {
   for (const auto& text : submitted_) text->job.sink->failed(error);
   for (const auto& lane : lanes_) fail_all(*lane, error);
   lanes_.clear();  // on the thread that made the caches
+  prefixes_.reset();
 }
 
 void Engine::take_commands(std::unique_lock<std::mutex>& lock) {
@@ -209,38 +215,65 @@ Engine::Lane& Engine::lane_of(const std::shared_ptr<const ServedModel>& model) {
 void Engine::admit() {
   int running = 0;
   for (const auto& lane : lanes_) running += int(lane->texts.size());
-  while (!waiting_.empty() && running < options_.batch.completion_batch_size) {
-    const auto text = waiting_.front();
-    auto& job = text->job;
-    auto& o = job.options;
-    const int context = job.model->context_size;
-    const int room = context > 0 ? context - text->total : std::numeric_limits<int>::max() / 2 - text->total;
-    o.max_tokens = o.max_tokens < 0 ? room : std::min(o.max_tokens, room);
+  for (auto at = waiting_.begin(); at != waiting_.end() && running < options_.batch.completion_batch_size;) {
+    const auto text = *at;
     try {
-      auto& lane = lane_of(job.model);
-      text->bytes = lane.footprint(text->total + o.max_tokens);
-      if (text->bytes > options_.memory) {
-        throw ApiError(400,
-                       fmt::format("max_tokens: a prompt of {} tokens and an answer of {} may take {} MB of memory, "
-                                   "expected at most the server's {} MB",
-                                   text->total, o.max_tokens, text->bytes >> 20, options_.memory >> 20),
-                       "max_tokens", "out_of_memory");
+      const auto& lane = lane_of(text->job.model);
+      if (is_behind(lane, *text)) {
+        ++at;
+        continue;
       }
-      if (reserved_ + text->bytes > options_.memory) return;
-      const int uid = lane.generator->insert(job.prompt, std::move(o));
-      lane.texts[uid] = text;
-      reserved_ += text->bytes;
+      if (!admit(text)) return;
       running += 1;
-      metrics_.queue_seconds.Observe(seconds_since(text->submitted));
-      metrics_.prompt_tokens.Increment(text->total);
-      job.sink->started(0);
     } catch (...) {
       texts_ -= 1;
       metrics_.failed.Increment();
-      job.sink->failed(std::current_exception());
+      text->job.sink->failed(std::current_exception());
     }
-    waiting_.pop_front();
+    at = waiting_.erase(at);
   }
+}
+
+// A prompt that is being computed begins like this one: what both have in common is worth waiting for.
+bool Engine::is_behind(const Lane& lane, const Text& text) {
+  constexpr int kWorthwhile = 64;  // tokens
+  if (options_.prefixes.max_bytes == 0) return false;
+  int most = 0;
+  for (const auto& [_, other] : lane.texts) {
+    if (other->is_prefilled()) continue;
+    const auto& prompt = *other->prompt;
+    const auto parts = std::mismatch(prompt.begin(), prompt.end(), text.prompt->begin(), text.prompt->end()).first;
+    most = std::max(most, int(parts - prompt.begin()));
+  }
+  return most >= kWorthwhile && most >= prefixes_->longest(*text.job.model, *text.prompt) + kWorthwhile;
+}
+
+// False: not yet.
+bool Engine::admit(const std::shared_ptr<Text>& text) {
+  auto& job = text->job;
+  auto& o = job.options;
+  const int total = text->total();
+  const int context = job.model->context_size;
+  const int room = context > 0 ? context - total : std::numeric_limits<int>::max() / 2 - total;
+  o.max_tokens = o.max_tokens < 0 ? room : std::min(o.max_tokens, room);
+  auto& lane = lane_of(job.model);
+  text->bytes = lane.footprint(total + o.max_tokens);
+  if (text->bytes > options_.memory) {
+    throw ApiError(400,
+                   fmt::format("max_tokens: a prompt of {} tokens and an answer of {} may take {} MB of memory, "
+                               "expected at most the server's {} MB",
+                               total, o.max_tokens, text->bytes >> 20, options_.memory >> 20),
+                   "max_tokens", "out_of_memory");
+  }
+  if (reserved_ + text->bytes > options_.memory) return false;
+  text->cached = prefixes_->begin(job.model, text->prompt, job.parts, o);
+  const int uid = lane.generator->insert({text->prompt->begin() + text->cached, text->prompt->end()}, std::move(o));
+  lane.texts[uid] = text;
+  reserved_ += text->bytes;
+  metrics_.queue_seconds.Observe(seconds_since(text->submitted));
+  metrics_.prompt_tokens.Increment(total);
+  job.sink->started(text->cached);
+  return true;
 }
 
 void Engine::step(Lane& lane) {
@@ -255,22 +288,30 @@ void Engine::step(Lane& lane) {
   }
   for (const auto& progress : lane.generator->progress()) {
     const auto found = lane.texts.find(progress.uid);
-    if (found != lane.texts.end()) found->second->job.sink->progress(progress.processed, progress.total);
+    if (found == lane.texts.end()) continue;
+    const auto& text = *found->second;
+    text.job.sink->progress(text.cached + progress.processed, text.total());
   }
   if (!responses.empty()) metrics_.batch_tokens.Set(double(responses.size()));
   for (auto& response : responses) {
     const auto found = lane.texts.find(response.uid);
     if (found == lane.texts.end()) continue;
-    auto& text = *found->second;
-    const bool first = text.newest == Clock::time_point{};
+    if (response.error) {
+      fail(lane, response.uid, response.error);
+      continue;
+    }
+    const auto held = found->second;
+    auto& text = *held;
+    const bool first = !text.is_prefilled();
     (first ? metrics_.first_token_seconds : metrics_.inter_token_seconds)
         .Observe(seconds_since(first ? text.submitted : text.newest));
     text.newest = Clock::now();
     metrics_.generation_tokens.Increment();
+    text.answer.push_back(response.token);
     try {
       const bool more = text.job.sink->token(response.token, response.logprobs);
       if (!more && !response.finish_reason) {
-        lane.generator->remove(response.uid);
+        response.caches = lane.generator->remove(response.uid);
         response.finish_reason = FinishReason::stop;
       }
       if (!response.finish_reason) continue;
@@ -279,10 +320,12 @@ void Engine::step(Lane& lane) {
     } catch (...) {
       // One text's failure is not the others'.
       lane.generator->remove(response.uid);
-      metrics_.failed.Increment();
-      const auto error = std::current_exception();
-      end(lane, response.uid, [&](TextSink& sink) { sink.failed(error); });
+      fail(lane, response.uid, std::current_exception());
+      continue;
     }
+    auto tokens = *text.prompt;
+    tokens.insert(tokens.end(), text.answer.begin(), text.answer.end());
+    prefixes_->hold(*text.job.model, tokens, response.caches);
   }
 }
 
@@ -297,11 +340,13 @@ void Engine::end(Lane& lane, int uid, const std::function<void(TextSink&)>& tell
   tell(*text->job.sink);
 }
 
+void Engine::fail(Lane& lane, int uid, const std::exception_ptr& error) {
+  metrics_.failed.Increment();
+  end(lane, uid, [&](TextSink& sink) { sink.failed(error); });
+}
+
 void Engine::fail_all(Lane& lane, std::exception_ptr error) {
-  while (!lane.texts.empty()) {
-    metrics_.failed.Increment();
-    end(lane, lane.texts.begin()->first, [&](TextSink& sink) { sink.failed(error); });
-  }
+  while (!lane.texts.empty()) fail(lane, lane.texts.begin()->first, error);
 }
 
 void Engine::update_gauges() {

@@ -15,12 +15,16 @@
 
 #include "mlx_lm/generate/batch_generator.h"
 #include "mlx_lm/serve/metrics.h"
+#include "mlx_lm/serve/prefixes.h"
 #include "mlx_lm/serve/served_model.h"
 
 namespace mlx_lm::serve {
 
 struct EngineOptions {
-  BatchOptions batch{.prefill_step_size = 512};
+  // Small pieces of prompts, so that the texts under way do not wait for long; a CPU computes them as fast as large
+  // ones.
+  BatchOptions batch{.prefill_step_size = 128};
+  PrefixCacheOptions prefixes;  // max_bytes 0: none
   // Bytes that the caches of all texts may take together, those that are to come included; a text that would not fit
   // waits.
   size_t memory = size_t(4) << 30;
@@ -47,8 +51,9 @@ class TextSink {
 struct TextJob {
   std::shared_ptr<const ServedModel> model;
   std::vector<int> prompt;
-  SequenceOptions options;
+  SequenceOptions options;  // without a prompt_cache and snapshots
   std::shared_ptr<TextSink> sink;
+  std::vector<int> parts = {};  // tokens of the prompt after which other prompts may part from it
 };
 
 // Threads: any, unless said otherwise.
@@ -81,8 +86,11 @@ class Engine {
   void loop();
   void take_commands(std::unique_lock<std::mutex>& lock);
   void admit();
+  bool admit(const std::shared_ptr<Text>& text);
+  bool is_behind(const Lane& lane, const Text& text);
   void step(Lane& lane);
   void end(Lane& lane, int uid, const std::function<void(TextSink&)>& tell);
+  void fail(Lane& lane, int uid, const std::exception_ptr& error);
   Lane& lane_of(const std::shared_ptr<const ServedModel>& model);
   void fail_all(Lane& lane, std::exception_ptr error);
   void update_gauges();
@@ -105,6 +113,7 @@ class Engine {
   std::deque<std::shared_ptr<Text>> waiting_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   size_t reserved_ = 0;  // bytes
+  std::unique_ptr<Prefixes> prefixes_;
   std::thread thread_;
 };
 

@@ -92,25 +92,27 @@ GenerationRequest read_generation(const Fields& f, const GenerationDefaults& def
   return request;
 }
 
+std::optional<GrammarOptions> read_format(const Fields& format) {
+  format.need("type", "one of text, json_object, json_schema");
+  const auto type = *format.choice("type", {"text", "json_object", "json_schema"});
+  if (type == "text") return std::nullopt;
+  if (type == "json_object") return GrammarOptions{.json_object = true};
+  const auto* schema = format.object("schema");
+  if (const auto* named = format.object("json_schema")) {
+    const Fields inner(*named, format.path("json_schema"));
+    schema = inner.object("schema");
+    if (!schema) inner.need("schema", "a JSON schema");
+  }
+  if (!schema) format.need("json_schema", "an object with a schema");
+  return GrammarOptions{.json_schema = schema->dump()};
+}
+
 std::optional<GrammarOptions> read_response_format(const Fields& f) {
   GrammarOptions options;
   bool any = false;
   if (const auto* object = f.object("response_format")) {
-    const Fields format(*object, f.path("response_format"));
-    format.need("type", "one of text, json_object, json_schema");
-    const auto type = *format.choice("type", {"text", "json_object", "json_schema"});
-    if (type == "json_object") {
-      options.json_object = any = true;
-    } else if (type == "json_schema") {
-      // OpenAI's form, or the schema beside the type.
-      const auto* schema = format.object("schema");
-      if (const auto* named = format.object("json_schema")) {
-        const Fields inner(*named, format.path("json_schema"));
-        schema = inner.object("schema");
-        if (!schema) inner.need("schema", "a JSON schema");
-      }
-      if (!schema) format.need("json_schema", "an object with a schema");
-      options.json_schema = schema->dump();
+    if (auto format = read_format(Fields(*object, f.path("response_format")))) {
+      options = std::move(*format);
       any = true;
     }
   }

@@ -45,6 +45,8 @@ GenerationRequest read_generation(const Fields& fields, const GenerationDefaults
 // response_format: text, json_object, json_schema; and the fields json_schema, regex, grammar (Lark), choice of other
 // servers. None: the answer may be anything. Errors: ApiError.
 std::optional<GrammarOptions> read_response_format(const Fields& fields);
+// response_format alone: {"type", "json_schema": {"schema"}}, or {"type", "schema"} of other APIs.
+std::optional<GrammarOptions> read_format(const Fields& format);
 
 // Errors: ApiError that names the field.
 Grammar make_grammar(const ServedModel& model, const GrammarOptions& options, const std::string& field);

@@ -25,12 +25,17 @@ class EventStream {
   explicit EventStream(std::shared_ptr<HttpExchange> exchange) : exchange_(std::move(exchange)) {}
 
   bool begun() const { return begun_; }
+  HttpExchange& exchange() { return *exchange_; }
   // data: {...}
   void send(const Json& event) { write("data: " + dump(event) + "\n\n"); }
   // What clients pass over, which keeps the connection alive. Source: mlx_lm/server.py.
   void progress(int processed, int total);
+  // event: NAME, data: {...}
+  void send(const std::string& name, const Json& event) { write("event: " + name + "\ndata: " + dump(event) + "\n\n"); }
   // data: [DONE]
   void finish();
+  // The end without that.
+  void end() { exchange_->end(); }
   // As an answer or, in a stream that has begun, an event; the end of it.
   void fail(const ApiError& error);
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "mlx_lm/generate/chat_session.h"
+#include "mlx_lm/generate/prefix_rows.h"
 
 namespace mlx_lm::serve {
 namespace {
@@ -45,6 +46,7 @@ ServedModel::ServedModel(std::string id, Loaded l)
       loaded(std::move(l)),
       grammar_tokens(serve::grammar_tokens(loaded)),
       control_tokens(serve::control_tokens(loaded.tokenizer.tokenizer())),
+      cuttable(mlx_lm::cuttable(loaded.model->make_cache())),
       context_size(mlx_lm::context_size(loaded.config)) {}
 
 }  // namespace mlx_lm::serve

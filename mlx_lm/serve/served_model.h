@@ -19,6 +19,7 @@ struct ServedModel {
   Loaded loaded;
   GrammarTokens grammar_tokens;
   std::unordered_set<std::string> control_tokens;  // what a template, and nobody else, may write as one token
+  bool cuttable;                                   // its caches can forget any of their last tokens
   int context_size;                                // tokens of a prompt and its answer; 0: no limit is known
   std::time_t created = 0;                         // when its files were written
   // Of its configuration and files: equal for what gives the same answers.

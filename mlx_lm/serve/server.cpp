@@ -67,6 +67,12 @@ class Server::Router {
     post("/v1/chat/completions", [this](const Exchange& e) { chat_completions(api_, e); });
     post(
         "/v1/completions", [this](const Exchange& e) { completions(api_, e); }, false);
+    post(
+        "/v1/responses", [this](const Exchange& e) { responses(api_, e); }, false);
+    post(
+        "/v1/messages", [this](const Exchange& e) { messages(api_, e); }, false);
+    post(
+        "/v1/messages/count_tokens", [this](const Exchange& e) { count_tokens(api_, e); }, false);
     routes_["/v1/models"] = {"GET", [this](const Exchange& e) { list_models(*e); }, false};
     routes_["/health"] = {"GET", [this](const Exchange& e) { health(*e); }, false};
     routes_["/metrics"] = {"GET", [this](const Exchange& e) { metrics(*e); }, false};

@@ -67,19 +67,23 @@ ToolChoice read_tool_choice(const Fields& f, const json& tools) {
     name = named.has("name") ? named.need_text("name")
                              : Fields(named.need("function", "an object"), named.path("function")).need_text("name");
     choice.mode = Mode::required;
-    choice.parallel = false;
   } else {
     f.wrong("tool_choice", "none, auto, required, or an object that names a function");
   }
   if (choice.mode != Mode::required) return choice;
   if (tools.is_null()) f.wrong("tools", "at least one tool, for tool_choice asks for a call");
-  if (name.empty()) return choice;
-  choice.tools = json::array();
-  for (const auto& tool : tools) {
-    if (tool.at("function").at("name") == name) choice.tools.push_back(tool);
-  }
-  if (choice.tools.empty()) f.wrong("tool_choice", "a function of tools");
+  if (!name.empty() && !require_tool(choice, name)) f.wrong("tool_choice", "a function of tools");
   return choice;
+}
+
+bool require_tool(ToolChoice& choice, const std::string& name) {
+  auto tools = json::array();
+  for (const auto& tool : choice.tools) {
+    if (tool.at("function").at("name") == name) tools.push_back(tool);
+  }
+  if (tools.empty()) return false;
+  choice = {ToolChoice::Mode::required, std::move(tools), false};
+  return true;
 }
 
 GrammarOptions call_grammar(const ToolChoice& choice) {

@@ -24,6 +24,8 @@ struct ToolChoice {
 
 // tool_choice (none, auto, required, or a function by name) and parallel_tool_calls. Errors: ApiError.
 ToolChoice read_tool_choice(const Fields& fields, const Json& tools);
+// Makes it a call of that function. False: there is none.
+bool require_tool(ToolChoice& choice, const std::string& name);
 
 // Where we say how calls are written, they are a list: [{"name": ..., "arguments": {...}}, ...]. This grammar allows
 // only lists whose arguments fulfil the schemas; with Mode::automatic also any text that does not start as one.

@@ -3,6 +3,7 @@
 
 mod byte_pairs;
 mod cache;
+mod digest;
 mod download;
 mod fetch;
 mod grammar;
@@ -20,6 +21,7 @@ mod tojson;
 mod tokenizer;
 
 use byte_pairs::tokenizer_from_byte_pairs;
+use digest::{BridgeDigest, digest_new};
 use download::download_snapshot;
 use grammar::{BridgeGrammar, grammar_new};
 use grammar_tokens::{BridgeGrammarTokens, grammar_tokens};
@@ -143,6 +145,11 @@ mod ffi {
         fn stopped(self: &BridgeMatcher) -> bool;
         /// Empty: `limit` tokens are not enough. Else one item.
         fn ending(self: &BridgeMatcher, limit: usize) -> Result<Vec<TokenList>>;
+
+        type BridgeDigest;
+        fn digest_new() -> Box<BridgeDigest>;
+        fn update(self: &mut BridgeDigest, data: &[u8]);
+        fn hex(self: &BridgeDigest) -> String;
 
         fn read_header(file: &[u8], origin: &[u8]) -> Result<Header>;
     }

@@ -9,6 +9,7 @@
 #include "mlx_lm/generate/generate_step.h"
 #include "mlx_lm/ops/backend.h"
 
+#include "tests/hub/byte_tokenizer.h"
 #include "tests/models/golden_case.h"
 
 namespace mlx_lm {
@@ -166,9 +167,204 @@ TEST_P(Batch, tells_its_progress) {
     batch.next();
     for (const auto& p : batch.progress()) told.push_back({p.uid, p.processed, p.total});
   }
-  EXPECT_EQ(told, (std::vector<std::array<int, 3>>{{0, 8, 14}, {0, 13, 14}, {1, 5, 6}}));
+  EXPECT_EQ(told, (std::vector<std::array<int, 3>>{{0, 8, 14}, {1, 5, 6}, {0, 13, 14}}));
   EXPECT_EQ(batch.stats().prompt_tokens, 20);
   EXPECT_EQ(batch.stats().generation_tokens, 4);
+}
+
+// A prompt that comes later is not held up by a long one, nor are the texts that run, nor the long one by short ones.
+TEST_P(Batch, prompts_take_turns) {
+  BatchGenerator batch(*model_, {.prefill_step_size = 8});
+  const int running = batch.insert({1, 2, 3}, {.max_tokens = 60});
+  std::map<int, Text> texts;
+  collect(batch, texts);
+  const int large = batch.insert(std::vector<int>(65, 1), {.max_tokens = 2});
+  collect(batch, texts);
+  std::vector<int> small;
+  std::vector<int> served;
+  for (int i = 0; i < 12; ++i) {
+    small.push_back(batch.insert(std::vector<int>(6, 2), {.max_tokens = 1}));
+    const auto before = texts[running].tokens.size();
+    collect(batch, texts);
+    EXPECT_EQ(texts[running].tokens.size(), before + 1) << "the text that runs has its token in each step";
+    for (const auto& p : batch.progress()) served.push_back(p.uid);
+  }
+  EXPECT_EQ((std::vector<int>(served.begin(), served.begin() + 4)),
+            (std::vector<int>{large, small[0], large, small[1]}));
+  while (!batch.empty()) collect(batch, texts);
+  EXPECT_EQ(texts[large].tokens, alone(std::vector<int>(65, 1), {.max_tokens = 2, .prefill_step_size = 8}).tokens);
+  for (int uid : small) EXPECT_EQ(texts[uid].tokens.size(), 1u);
+}
+
+TEST_P(Batch, what_one_text_throws_ends_that_text_alone) {
+  struct Failure : std::exception {};
+  const auto all = prompts(3, 12);
+  for (int when = 0; when < 5; ++when) {
+    for (int part = 0; part < 3; ++part) {
+      SCOPED_TRACE(testing::Message() << "part " << part << " at its call " << when);
+      BatchGenerator batch(*model_, {.prefill_step_size = 6});
+      const auto bomb = [when, calls = std::make_shared<int>(0)] {
+        if ((*calls)++ == when) throw Failure();
+      };
+      SequenceOptions options{.max_tokens = 9};
+      if (part == 0) {
+        options.sampler = [bomb](const mx::array& logits) {
+          bomb();
+          return mx::argmax(logits, -1);
+        };
+      } else if (part == 1) {
+        options.logits_processors = {[bomb](const mx::array&, const mx::array& logits) {
+          bomb();
+          return logits;
+        }};
+      } else {
+        options.snapshots = {1, 2, 3, 4, 5};
+        options.on_snapshot = [bomb](int, const cache::KVCaches&) { bomb(); };
+      }
+      const std::vector<int> prompt{5, 6, 7, 8, 9};
+      for (const auto& other : all) batch.insert(other, {.max_tokens = 9});
+      const int uid = batch.insert(prompt, std::move(options));
+      std::map<int, Text> texts;
+      int failures = 0;
+      while (!batch.empty()) {
+        for (auto& response : batch.next()) {
+          auto& text = texts[response.uid];
+          ASSERT_FALSE(text.reason);
+          text.reason = response.finish_reason;
+          if (response.error) {
+            EXPECT_EQ(response.token, -1);
+            EXPECT_EQ(response.finish_reason, FinishReason::failed);
+            EXPECT_THROW(std::rethrow_exception(response.error), Failure);
+            failures += 1;
+            continue;
+          }
+          text.tokens.push_back(response.token);
+          text.logprobs.push_back(response.logprobs);
+        }
+      }
+      EXPECT_EQ(failures, 1);
+      EXPECT_EQ(texts[uid].reason, FinishReason::failed);
+      // What was made before it is handed out.
+      auto wanted = alone(prompt, {.max_tokens = 9}).tokens;
+      wanted.resize(part == 2 ? 0 : when);
+      EXPECT_EQ(texts[uid].tokens, wanted);
+      for (int i = 0; i < 3; ++i) {
+        const auto own = alone(all[i], {.max_tokens = 9, .prefill_step_size = 6});
+        EXPECT_EQ(texts[i].tokens, own.tokens);
+        EXPECT_EQ(texts[i].reason, FinishReason::length);
+        for (size_t t = 0; t < own.tokens.size(); ++t) {
+          EXPECT_TRUE(mx::array_equal(texts[i].logprobs[t], own.logprobs[t]).item<bool>());
+        }
+      }
+      EXPECT_EQ(batch.cache_nbytes(), 0u);
+    }
+  }
+}
+
+// While it is there, each step begins when the one before is done.
+TEST_P(Batch, a_constraint_of_another_vocabulary_ends_its_text_alone) {
+  const GrammarTokens tokens(tokenizer_of(byte_level_json({{"n", "a"}})), 999, std::vector<int>{258});
+  BatchGenerator batch(*model_);
+  const auto all = prompts(2, 9);
+  for (const auto& prompt : all) batch.insert(prompt, {.max_tokens = 6});
+  std::map<int, Text> texts;
+  collect(batch, texts);
+  collect(batch, texts);
+  SequenceOptions options{.max_tokens = 6};
+  options.constraint = std::make_shared<sample::Constraint>(Grammar(tokens, {.regex = "[a-c]+"}).matcher());
+  const int uid = batch.insert({1, 2, 3}, std::move(options));
+  while (!batch.empty()) {
+    for (auto& response : batch.next()) {
+      EXPECT_EQ(response.uid == uid, response.error != nullptr);
+      if (response.error) {
+        EXPECT_THROW(std::rethrow_exception(response.error), RequestError);
+        EXPECT_EQ(response.finish_reason, FinishReason::failed);
+        texts[uid].reason = response.finish_reason;
+        continue;
+      }
+      texts[response.uid].tokens.push_back(response.token);
+    }
+  }
+  EXPECT_TRUE(texts[uid].reason);
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(texts[i].tokens, alone(all[i], {.max_tokens = 6}).tokens);
+}
+
+TEST_P(Batch, snapshots_are_taken_where_they_were_asked_for) {
+  const auto others = prompts(3, 20);
+  const std::vector<int> prompt{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9};
+  const std::vector<int> asked{2, 7, 8, 14, 15};
+  BatchGenerator batch(*model_, {.prefill_step_size = 5});
+  for (const auto& other : others) batch.insert(other, {.max_tokens = 8});
+  std::map<int, cache::KVCaches> taken;
+  SequenceOptions options{.max_tokens = 8, .snapshots = asked};
+  options.on_snapshot = [&](int tokens, const cache::KVCaches& caches) {
+    for (const auto& cache : caches) EXPECT_EQ(cache->offset(), tokens);
+    EXPECT_TRUE(taken.emplace(tokens, cache::copy(caches)).second);
+  };
+  const int uid = batch.insert(prompt, std::move(options));
+  std::map<int, Text> texts;
+  while (!batch.empty()) collect(batch, texts);
+  ASSERT_EQ(taken.size(), asked.size());
+  const auto wanted = alone(prompt, {.max_tokens = 8});
+  EXPECT_EQ(texts[uid].tokens, wanted.tokens);
+  for (int i = 0; i < 3; ++i) {
+    const auto own = alone(others[i], {.max_tokens = 8, .prefill_step_size = 5});
+    for (size_t t = 0; t < own.tokens.size(); ++t) {
+      EXPECT_TRUE(mx::array_equal(texts[i].logprobs[t], own.logprobs[t]).item<bool>());
+    }
+  }
+  // Each goes on to the same answer; the last holds the whole prompt, so its first token comes by itself.
+  for (auto& [tokens, caches] : taken) {
+    auto rest = std::vector<int>(prompt.begin() + tokens, prompt.end());
+    auto answer = wanted.tokens;
+    if (rest.empty()) rest = {answer[0]}, answer.erase(answer.begin());
+    std::vector<int> made;
+    for (auto& step : generate_step(rest, *model_, {.max_tokens = int(answer.size()), .prompt_cache = &caches})) {
+      made.push_back(step.token);
+    }
+    EXPECT_EQ(made, answer) << tokens;
+  }
+}
+
+TEST_P(Batch, a_removed_text_frees_its_memory) {
+  for (int steps : {0, 1, 2, 5}) {
+    BatchGenerator batch(*model_);
+    const int other = batch.insert({1, 2, 3}, {.max_tokens = 40});
+    std::map<int, Text> texts;
+    for (int i = 0; i < 3; ++i) collect(batch, texts);
+    auto owned = std::make_shared<int>(0);
+    const auto sampler = [owned](const mx::array& logits) { return mx::argmax(logits, -1); };
+    const int uid = batch.insert(std::vector<int>(600, 4), {.max_tokens = 500, .sampler = sampler});
+    const auto without = batch.cache_nbytes();
+    for (int i = 0; i < steps; ++i) collect(batch, texts);
+    texts.clear();
+    const auto before = mx::get_active_memory(), held = batch.cache_nbytes();
+    batch.remove(uid);
+    EXPECT_EQ(owned.use_count(), 2) << "its sampler";  // this test's, and that of the lambda above
+    EXPECT_EQ(batch.cache_nbytes(), without);
+    EXPECT_LE(mx::get_active_memory() + (held - without), before);
+    batch.remove(other);
+    EXPECT_EQ(batch.cache_nbytes(), 0u);
+  }
+}
+
+// A penalty looks back on what came before the prompt.
+TEST_P(Batch, cached_tokens_count_for_processors) {
+  const std::vector<int> prompt{3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
+  const auto processors = [] { return sample::make_logits_processors({.repetition_penalty = 3.f}); };
+  BatchGenerator batch(*model_);
+  cache::KVCaches half;
+  SequenceOptions options{.max_tokens = 12, .logits_processors = processors(), .snapshots = {7}};
+  options.on_snapshot = [&](int, const cache::KVCaches& caches) { half = cache::copy(caches); };
+  const int whole = batch.insert(prompt, std::move(options));
+  std::map<int, Text> texts;
+  while (!batch.empty()) collect(batch, texts);
+  const int rest = batch.insert({6, 5, 3}, {.max_tokens = 12,
+                                            .logits_processors = processors(),
+                                            .prompt_cache = std::move(half),
+                                            .cached_tokens = {prompt.begin(), prompt.begin() + 7}});
+  while (!batch.empty()) collect(batch, texts);
+  EXPECT_EQ(texts[rest].tokens, texts[whole].tokens);
 }
 
 TEST_P(Batch, refuses_what_makes_no_sense) {
@@ -191,6 +387,20 @@ TEST_P(Batch, refuses_what_makes_no_sense) {
             "[generate] prompt: expected tokens below the model's " + size + ", found " + size);
   EXPECT_EQ(message([&] { batch.insert({1}, {.max_tokens = 0}); }),
             "[generate] max-tokens: expected 1 or more, or -1 for no limit, found 0");
+  const auto nothing = [](int, const cache::KVCaches&) {};
+  for (const std::vector<int>& wrong : {std::vector<int>{0}, {3}, {1, 1}, {2, 1}}) {
+    EXPECT_EQ(message([&] {
+                batch.insert({1, 2}, {.snapshots = wrong, .on_snapshot = nothing});
+              }),
+              fmt::format("[generate] snapshots: expected ascending numbers of 1 to 2 tokens and an on_snapshot, "
+                          "found {}",
+                          wrong.back()));
+  }
+  EXPECT_EQ(message([&] {
+              batch.insert({1, 2}, {.snapshots = {1}});
+            }),
+            "[generate] snapshots: expected ascending numbers of 1 to 2 tokens and an on_snapshot, found no "
+            "on_snapshot");
   cache::KVCaches none(1);
   EXPECT_EQ(message([&] { batch.insert({1}, {.prompt_cache = std::move(none)}); }),
             fmt::format("[generate] prompt_cache: expected {} layers, found 1", model_->num_layers()));

@@ -25,6 +25,21 @@ struct Reply {
   json body() const { return json::parse(text); }
 };
 
+Reply send_to(int port, http::verb verb, const std::string& path, const std::string& body) {
+  asio::io_context context;
+  asio::ip::tcp::socket socket(context);
+  socket.connect({asio::ip::make_address("127.0.0.1"), static_cast<unsigned short>(port)});
+  http::request<http::string_body> request(verb, path, 11);
+  request.set(http::field::host, "127.0.0.1");
+  request.body() = body;
+  request.prepare_payload();
+  http::write(socket, request);
+  boost::beast::flat_buffer buffer;
+  http::response<http::string_body> response;
+  http::read(socket, buffer, response);
+  return {int(response.result_int()), response.body()};
+}
+
 class ServerTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -42,18 +57,7 @@ class ServerTest : public testing::Test {
   }
 
   static Reply send(http::verb verb, const std::string& path, const std::string& body = {}) {
-    asio::io_context context;
-    asio::ip::tcp::socket socket(context);
-    socket.connect({asio::ip::make_address("127.0.0.1"), static_cast<unsigned short>(server_->port())});
-    http::request<http::string_body> request(verb, path, 11);
-    request.set(http::field::host, "127.0.0.1");
-    request.body() = body;
-    request.prepare_payload();
-    http::write(socket, request);
-    boost::beast::flat_buffer buffer;
-    http::response<http::string_body> response;
-    http::read(socket, buffer, response);
-    return {int(response.result_int()), response.body()};
+    return send_to(server_->port(), verb, path, body);
   }
   static Reply get(const std::string& path) { return send(http::verb::get, path); }
   static Reply post(const std::string& path, const json& body) { return send(http::verb::post, path, body.dump()); }
@@ -196,6 +200,67 @@ TEST_F(ServerTest, ManyClientsGetTheAnswersThatTheyGetAlone) {
   for (int i = 0; i < 16; ++i) alone.push_back(ask(i));
   for (int i = 0; i < 16; ++i) together.push_back(std::async(std::launch::async, ask, i));
   for (int i = 0; i < 16; ++i) EXPECT_EQ(together[i].get(), alone[i]) << i;
+}
+
+int cached(const Reply& reply) { return reply.body()["usage"]["prompt_tokens_details"]["cached_tokens"].get<int>(); }
+
+TEST_F(ServerTest, GoesOnFromWhatAnEarlierTextBeganWith) {
+  std::string facts = "Remember these numbers:";
+  for (int i = 0; i < 60; ++i) facts += " " + std::to_string(i * i);
+  const auto first = chat({}, facts + ". Say one of them."), again = chat({}, facts + ". Say one of them."),
+             other = chat({}, facts + ". Say another.");
+  const int total = first.body()["usage"]["prompt_tokens"];
+  EXPECT_LT(cached(first), 40);
+  EXPECT_EQ(cached(again), total - 1);
+  EXPECT_EQ(content(again), content(first));
+  EXPECT_GT(cached(other), total - 20);
+  // The conversation goes on: what was answered is there too.
+  json messages = {{{"role", "user"}, {"content", facts + ". Say one of them."}},
+                   {{"role", "assistant"}, {"content", content(first)}},
+                   {{"role", "user"}, {"content", "Thanks."}}};
+  EXPECT_GE(cached(post("/v1/chat/completions", {{"messages", messages}, {"max_tokens", 2}})), total + 8);
+}
+
+TEST_F(ServerTest, TextsThatComeTogetherComputeWhatTheyShareOnce) {
+  std::string facts = "These are letters:";
+  for (int i = 0; i < 100; ++i) facts += std::string(" ") + char('a' + i * 7 % 26);
+  const auto reply = chat({{"n", 4}}, facts);
+  const auto choices = reply.body()["choices"];
+  EXPECT_EQ(cached(reply), reply.body()["usage"]["prompt_tokens"].get<int>() - 1);
+  for (const auto& choice : choices) EXPECT_EQ(choice["message"], choices[0]["message"]);
+}
+
+// Gemma 3's sliding layers cannot be cut: what conversations share is held where the system message ends.
+TEST(ServerOfSlidingModel, HoldsSystemMessagesAlsoForTheNextStart) {
+  const auto dir = std::filesystem::path(testing::TempDir()) / "mlx_lm_server_test_prompt_caches";
+  std::filesystem::remove_all(dir);
+  ServerOptions options;
+  options.http.port = 0;
+  options.models.model = (default_model_path().parent_path() / "gemma-3-270m-q4_k_m.gguf").string();
+  options.engine.prefixes.disk.dir = dir;
+  std::string rules = "You answer questions on this list:";
+  for (int i = 0; i < 300; ++i) rules += " " + std::to_string(i * 7);
+  const auto ask = [&](int port, const std::string& question) {
+    const json body = {
+        {"messages", {{{"role", "system"}, {"content", rules}}, {{"role", "user"}, {"content", question}}}},
+        {"max_tokens", 4}};
+    return send_to(port, http::verb::post, "/v1/chat/completions", body.dump());
+  };
+  std::string answer;
+  for (const bool first_start : {true, false}) {
+    Server server(options);
+    std::thread thread([&] { server.run(); });
+    if (first_start) EXPECT_EQ(cached(ask(server.port(), "What is the first number?")), 0);
+    const auto reply = ask(server.port(), "And the last one?");
+    EXPECT_GT(cached(reply), 1000);
+    EXPECT_LT(cached(reply), reply.body()["usage"]["prompt_tokens"].get<int>());
+    const auto text = reply.body()["choices"][0]["message"]["content"].get<std::string>();
+    if (!first_start) EXPECT_EQ(text, answer);
+    answer = text;
+    server.stop(std::chrono::seconds(5));
+    thread.join();
+  }
+  std::filesystem::remove_all(dir);
 }
 
 TEST_F(ServerTest, NamesTheFieldThatIsWrong) {
