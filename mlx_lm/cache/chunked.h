@@ -1,5 +1,5 @@
-// A cache for attention within chunks: a token sees those of its own chunk, chunk_size consecutive ones counted from the
-// beginning of the text. Source: mlx-lm's ChunkedKVCache.
+// A cache for attention within chunks: a token sees those of its own chunk, chunk_size consecutive ones counted from
+// the beginning of the text. Source: mlx-lm's ChunkedKVCache.
 //
 // Every chunk has buffers of its own, so that no query sees rows it should not. Those of the newest are this cache's;
 // the chunks that the last step filled are kept until the next one, so that it can be taken back.

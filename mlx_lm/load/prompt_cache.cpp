@@ -294,9 +294,9 @@ void check_rows(const cache::KVCache& wanted, const cache::KVCache& found, const
   const auto* chunk = dynamic_cast<const cache::ChunkedKVCache*>(&wanted);
   const auto* same = dynamic_cast<const cache::ChunkedKVCache*>(&found);
   if (bool(chunk) != bool(same) || (chunk && chunk->chunk_size() != same->chunk_size())) {
-    fail<WeightError>("[prompt cache] {}: expected {}, found another", where,
-                      chunk ? fmt::format("a ChunkedKVCache of {} tokens", chunk->chunk_size())
-                            : "a cache that is not in chunks");
+    fail<WeightError>(
+        "[prompt cache] {}: expected {}, found another", where,
+        chunk ? fmt::format("a ChunkedKVCache of {} tokens", chunk->chunk_size()) : "a cache that is not in chunks");
   }
 }
 

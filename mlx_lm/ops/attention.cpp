@@ -150,8 +150,8 @@ struct Buffer {
   }
 };
 
-// The parts in which the rows of a batch are gone through, so that the runs of each lie end to end: together where there
-// is one run alone.
+// The parts in which the rows of a batch are gone through, so that the runs of each lie end to end: together where
+// there is one run alone.
 int parts_of(int batch, size_t runs) { return runs > 1 ? batch : 1; }
 
 // Inputs: the new keys and the new values, then the arrays of each slot's buffers. Outputs: those arrays.
