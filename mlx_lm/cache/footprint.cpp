@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "mlx_lm/cache/cache_list.h"
+#include "mlx_lm/cache/chunked.h"
 #include "mlx_lm/cache/kv_cache.h"
 #include "mlx_lm/cache/rotating.h"
 
@@ -24,7 +25,10 @@ void Footprint::add(const Cache& cache, int step) {
     return;
   }
   const auto* ring = dynamic_cast<const RotatingKVCache*>(&cache);
-  const int most = ring ? ring->max_size() + step : std::numeric_limits<int>::max();
+  const auto* chunked = dynamic_cast<const ChunkedKVCache*>(&cache);
+  const int most = ring      ? ring->max_size() + step
+                   : chunked ? chunked->chunk_size() + step
+                             : std::numeric_limits<int>::max();
   rows_.push_back({cache.nbytes() / std::max(1, kv->keys()->rows()), most});
 }
 

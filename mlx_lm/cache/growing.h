@@ -14,6 +14,8 @@ class GrowingKVCache final : public KVCache {
   // rows.
   GrowingKVCache(ops::KVBuffer keys, ops::KVBuffer values, int offset, bool borrowed = true)
       : KVCache(std::move(keys), std::move(values), offset, borrowed) {}
+  // Takes over the buffers of another cache, of which so many rows are used.
+  GrowingKVCache(const KVCache& other, int rows) : KVCache(other) { offset_ = rows; }
 
   int trimmable() const override { return offset_; }
   int trim(int n) override;

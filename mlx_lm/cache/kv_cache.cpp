@@ -61,9 +61,10 @@ ops::KVView KVCache::update(const mx::array& keys, const mx::array& values, int 
   return view;
 }
 
+// KVCache::arrays(): a kind that has more of them sees to those itself.
 void KVCache::own() {
   if (!borrowed_) return;
-  for (mx::array* buffer : arrays()) *buffer = copied(*buffer, buffer->shape(2));
+  for (mx::array* buffer : KVCache::arrays()) *buffer = copied(*buffer, buffer->shape(2));
   borrowed_ = false;
 }
 
@@ -84,7 +85,7 @@ void KVCache::quantize(const ops::KVFormat& format) {
 
 void KVCache::detach(int rows) {
   if (rows == 0) keys_.reset(), values_.reset();
-  for (mx::array* buffer : arrays()) *buffer = copied(*buffer, rows);
+  for (mx::array* buffer : KVCache::arrays()) *buffer = copied(*buffer, rows);
   borrowed_ = false;
   mx::eval(state());
 }

@@ -7,6 +7,7 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/cache/cache_list.h"
+#include "mlx_lm/cache/chunked.h"
 #include "mlx_lm/cache/growing.h"
 #include "mlx_lm/cache/rotating.h"
 #include "mlx_lm/cache/state.h"
@@ -14,11 +15,13 @@
 namespace mlx_lm::cache {
 namespace {
 
-mx::array first_rows(const mx::array& array, int n) {
+mx::array rows_between(const mx::array& array, int begin, int end) {
   auto stop = array.shape();
-  stop[2] = n;
-  return mx::slice(array, {0, 0, 0, 0}, stop);
+  stop[2] = end;
+  return mx::slice(array, {0, 0, begin, 0}, stop);
 }
+
+mx::array first_rows(const mx::array& array, int n) { return rows_between(array, 0, n); }
 
 // At least so many rows: zeros after those there are.
 mx::array filled_up(const mx::array& array, int n) {
@@ -111,14 +114,18 @@ class Restorer {
   Restorer(const SavedCache& saved, const std::string& where) : saved_(saved), where_(where) {
     quantized_ = saved.kind.starts_with("Quantized");
     rotating_ = saved.kind.ends_with("RotatingKVCache");
+    chunked_ = saved.kind.ends_with("ChunkedKVCache");
   }
 
   std::unique_ptr<Cache> restore() {
-    if (saved_.kind != std::string(quantized_ ? "Quantized" : "") + (rotating_ ? "RotatingKVCache" : "KVCache")) {
-      wrong("kind", "KVCache, RotatingKVCache, QuantizedKVCache, QuantizedRotatingKVCache, ArraysCache or CacheList",
+    if (saved_.kind != fmt::format("{}{}KVCache", quantized_ ? "Quantized" : "",
+                                   rotating_  ? "Rotating"
+                                   : chunked_ ? "Chunked"
+                                              : "")) {
+      wrong("kind", "KVCache, RotatingKVCache or ChunkedKVCache, any of them Quantized, ArraysCache or CacheList",
             fmt::format("'{}'", saved_.kind.substr(0, 60)));
     }
-    const int formats = rotating_ ? 6 : 3;
+    const int formats = rotating_ ? 6 : chunked_ ? 5 : 3;
     if (quantized_) {
       format_ = {number(formats + 1, "bits"), number(formats, "group_size")};
       if (format_.bits == 0) wrong("bits", "2, 3, 4, 5, 6 or 8", 0);
@@ -136,6 +143,7 @@ class Restorer {
               fmt::format("{}", fmt::join(values.data.shape(), " x ")));
       }
     }
+    if (chunked_) return chunked(std::move(keys), std::move(values));
     const int offset = number(2, "offset"), held = keys.rows();
     if (!rotating_) {
       if (offset < 1 || offset > held) wrong("offset", fmt::format("1 to {}, the rows that it holds", held), offset);
@@ -161,6 +169,23 @@ class Restorer {
   template <class T>
   [[noreturn]] void wrong(const char* what, const std::string& expected, const T& found) const {
     fail<WeightError>("[prompt cache] {}: {}: expected {}, found {}", where_, what, expected, found);
+  }
+
+  // mlx-lm's holds rows of the chunk before as well, and none too few unless it was trimmed too far.
+  std::unique_ptr<Cache> chunked(ops::KVBuffer keys, ops::KVBuffer values) const {
+    const int offset = number(2, "offset"), size = number(3, "chunk_size"), first = number(4, "start_position");
+    if (offset < 1) wrong("offset", "at least 1", offset);
+    if (size < 1) wrong("chunk_size", "a number of tokens", size);
+    const int start = (offset - 1) / size * size, held = keys.rows();
+    // Ours may be empty, where it was trimmed to its beginning.
+    const int most = first == offset && offset % size == 0 ? offset : start;
+    if (first < 0 || first > most) wrong("start_position", fmt::format("0 to {}", most), first);
+    const int from = first == offset ? offset : start;
+    if (offset - first > held) wrong("rows", fmt::format("at least {}", offset - first), held);
+    const auto used = [&](const mx::array& array) {
+      return rows_between(array, from - first, std::max(offset, from + 1) - first);
+    };
+    return std::make_unique<ChunkedKVCache>(keys.with(used), values.with(used), offset, size, from);
   }
 
   int number(int place, const char* name) const {
@@ -220,7 +245,7 @@ class Restorer {
 
   const SavedCache& saved_;
   const std::string& where_;
-  bool quantized_, rotating_;
+  bool quantized_, rotating_, chunked_;
   ops::KVFormat format_;
 };
 
@@ -265,7 +290,8 @@ SavedCache saved(const Cache& cache) {
   const auto* kv = dynamic_cast<const KVCache*>(&cache);
   const auto* growing = dynamic_cast<const GrowingKVCache*>(&cache);
   const auto* rotating = dynamic_cast<const RotatingKVCache*>(&cache);
-  if (!growing && !rotating)
+  const auto* chunked = dynamic_cast<const ChunkedKVCache*>(&cache);
+  if (!growing && !rotating && !chunked)
     fail<RequestError>("[prompt cache] expected a kind of cache that files know, found another");
   if (!kv->keys() || kv->offset() == 0) {
     fail<RequestError>("[prompt cache] expected a cache of at least one token, found an empty one");
@@ -275,13 +301,16 @@ SavedCache saved(const Cache& cache) {
   SavedCache saved{.kind = quantized ? "Quantized" : "", .arrays = {}, .numbers = {{"2", offset}}};
   std::vector<int> numbers;
   const auto rows = [&](const mx::array& array) {
+    // One at least, as arrays must not be empty.
+    if (chunked) return first_rows(array, std::max(1, offset - chunked->start()));
     if (growing || offset < rotating->max_size()) return first_rows(array, offset);
     // A longer step that was taken back may leave one row less than mlx-lm expects; the next token goes there.
     return filled_up(array, rotating->max_size());
   };
   put(saved, 0, kv->keys()->with(rows));
   put(saved, 1, kv->values()->with(rows));
-  saved.kind += growing ? "KVCache" : "RotatingKVCache";
+  saved.kind += growing ? "KVCache" : rotating ? "RotatingKVCache" : "ChunkedKVCache";
+  if (chunked) numbers = {chunked->chunk_size(), chunked->start()};
   if (rotating) numbers = {rotating->keep(), rotating->max_size(), rotating->next()};
   if (quantized) numbers.insert(numbers.end(), {kv->format().group_size, kv->format().bits});
   for (size_t i = 0; i < numbers.size(); ++i) saved.numbers.emplace(fmt::format("{}", i + 3), numbers[i]);

@@ -14,12 +14,15 @@ namespace mlx_lm::cache {
 // first.
 //   KVCache                   keys, values, offset
 //   RotatingKVCache           keys, values, offset, keep, max_size, index
+//   ChunkedKVCache            keys, values, offset, chunk_size, start
 //   QuantizedKVCache          (codes, scales, biases) of keys and of values, offset, group_size, bits
 //   QuantizedRotatingKVCache  the same of both, offset, keep, max_size, index, group_size, bits; ours, for mlx-lm has
 //   none
+//   QuantizedChunkedKVCache   the same of both, offset, chunk_size, start, group_size, bits; ours too
 //   ArraysCache               (the arrays of the state, each perhaps nothing), nothing, nothing
 //   CacheList                 for each cache of the list (its own state, the name of its kind)
 // Keys and values are (B, K, C, D) as ops::KVBuffer has them; index: the row after that of the newest token.
+// start: the token of the first row, which is the first of the newest chunk in what we save.
 struct SavedCache {
   std::string kind;
   std::map<std::string, mx::array> arrays;

@@ -1,8 +1,10 @@
 #include "mlx_lm/kernels/mixture.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "mlx_lm/kernels/parallel.h"
@@ -61,16 +63,15 @@ void route_row(const float* logits, int experts, const RouteArgs& args, int32_t*
   }
   if (args.groups > 1) keep_groups(args, choice.data(), experts);
   std::vector<bool> taken(experts);
-  float sum = args.epsilon;
   for (int j = 0; j < args.k; ++j) {
     const int best = largest(choice.data(), experts, taken);
     taken[best] = true;
     chosen[j] = best;
     weights[j] = scores[best];
-    sum += weights[j];
   }
   if (args.scores == Scores::chosen) softmax(weights, args.k);
-  const float factor = args.scale / (args.normalize ? sum : 1.f);
+  if (args.scores == Scores::chosen_sigmoid) std::transform(weights, weights + args.k, weights, sigmoid);
+  const float factor = args.scale / (args.normalize ? std::accumulate(weights, weights + args.k, args.epsilon) : 1.f);
   for (int j = 0; j < args.k; ++j) weights[j] *= args.factors != nullptr ? factor * args.factors[chosen[j]] : factor;
 }
 

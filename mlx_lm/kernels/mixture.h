@@ -8,9 +8,10 @@ namespace mlx_lm::kernels {
 // How a router's logits become k experts and their weights.
 struct RouteArgs {
   enum class Scores {
-    softmax,  // over all experts
-    sigmoid,  // of each
-    chosen,   // softmax over the k largest logits
+    softmax,         // over all experts
+    sigmoid,         // of each
+    chosen,          // softmax over the k largest logits
+    chosen_sigmoid,  // sigmoid of each of the k largest logits, which may round to the same
   };
   Scores scores = Scores::softmax;
   int k = 1;

@@ -16,6 +16,7 @@
 
 #include "mlx_lm/base/error.h"
 #include "mlx_lm/cache/cache_list.h"
+#include "mlx_lm/cache/chunked.h"
 #include "mlx_lm/cache/rotating.h"
 #include "mlx_lm/cache/saved_cache.h"
 #include "mlx_lm/cache/state.h"
@@ -289,6 +290,13 @@ void check_rows(const cache::KVCache& wanted, const cache::KVCache& found, const
   if (ring && (!other || other->max_size() != ring->max_size() || other->keep() != ring->keep())) {
     fail<WeightError>("[prompt cache] {}: expected a RotatingKVCache of {} tokens, found another", where,
                       ring->max_size());
+  }
+  const auto* chunk = dynamic_cast<const cache::ChunkedKVCache*>(&wanted);
+  const auto* same = dynamic_cast<const cache::ChunkedKVCache*>(&found);
+  if (bool(chunk) != bool(same) || (chunk && chunk->chunk_size() != same->chunk_size())) {
+    fail<WeightError>(
+        "[prompt cache] {}: expected {}, found another", where,
+        chunk ? fmt::format("a ChunkedKVCache of {} tokens", chunk->chunk_size()) : "a cache that is not in chunks");
   }
 }
 

@@ -2,6 +2,7 @@
 // Source: mlx_lm/models/gpt_oss.py of mlx-lm 0.32. Keys follow Hugging Face's GptOssConfig.
 // Shapes: B batch, L new tokens, E hidden, H heads, K kv heads, D head dim, X experts, F their hidden rows.
 
+#include "mlx_lm/base/error.h"
 #include "mlx_lm/models/architecture.h"
 #include "mlx_lm/nn/decoder_config.h"
 #include "mlx_lm/nn/grouped_attention.h"
@@ -40,10 +41,16 @@ std::function<mx::array(const std::vector<mx::array>&)> every_second(int first, 
   };
 }
 
-// Published checkpoints fuse gate and up, and have codes of mxfp4 as blocks of bytes: (X, 2 F, E / 32, 16).
+// Checkpoints fuse gate and up. Published ones have codes of mxfp4 as blocks of bytes, (X, 2 F, E / 32, 16); others
+// have `gate_up_proj.weight` (X, 2 F, E), perhaps quantized already.
 void separate(const nn::Weights& w, const nn::ExpertShape& s) {
   const auto split = [&](const std::string& from, const std::string& to, mx::Shape shape, bool words) {
-    if (!w.has("gate_up_proj" + from)) return;
+    const auto found = w.shape_of("gate_up_proj" + from);
+    if (!found) return;
+    if (found->size() != shape.size() + (words ? 1 : 0)) {
+      fail<WeightError>("[weights] experts.gate_up_proj{}: expected {} dimensions, found {}", from,
+                        shape.size() + (words ? 1 : 0), found->size());
+    }
     const auto dtype = words ? std::optional(mx::uint32) : std::nullopt;
     w.rewrite({"gate_up_proj" + from}, {{"gate_proj." + to, shape, every_second(0, words), dtype},
                                         {"up_proj." + to, shape, every_second(1, words), dtype}});
@@ -52,6 +59,9 @@ void separate(const nn::Weights& w, const nn::ExpertShape& s) {
   split("_blocks", "weight", {s.experts, s.intermediate_size, words}, true);
   split("_scales", "scales", {s.experts, s.intermediate_size, groups}, false);
   split("_bias", "bias", {s.experts, s.intermediate_size}, false);
+  const int cols = w.has("gate_up_proj.scales") ? words : s.hidden_size;
+  split(".weight", "weight", {s.experts, s.intermediate_size, cols}, false);
+  split(".scales", "scales", {s.experts, s.intermediate_size, groups}, false);
   if (w.has("down_proj_blocks")) {
     const auto as_words = [](const std::vector<mx::array>& from) {
       return mx::flatten(mx::view(from[0], mx::uint32), -2);

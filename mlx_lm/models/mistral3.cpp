@@ -1,7 +1,6 @@
-// Mistral 3 and Llava, the language model alone: Ministral 3 or Llama.
+// Mistral 3 and Llava, the language model alone: Ministral 3, Mistral 4 or Llama.
 // Source: mlx_lm/models/mistral3.py of mlx-lm 0.32.
 
-#include "mlx_lm/base/error.h"
 #include "mlx_lm/models/architecture.h"
 
 namespace mlx_lm::models {
@@ -11,11 +10,7 @@ std::unique_ptr<LanguageModel> make(const ConfigReader& config, const nn::Weight
   TextPart text(config, w);
   text.set_default("tie_word_embeddings", false);
   const auto type = text.config.get<std::string>("model_type", "llama");
-  if (type == "mistral4") {
-    fail<UnsupportedModel>("[config] {}: model_type: expected ministral3, llama or mistral, found {}",
-                           text.config.where(), type);
-  }
-  return text.make(type == "ministral3" ? type : "llama");
+  return text.make(type == "ministral3" || type == "mistral4" ? type : "llama");
 }
 
 }  // namespace

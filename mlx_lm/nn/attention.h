@@ -13,6 +13,16 @@ mx::array split_heads(const mx::array& x, int heads);
 // (B, L, H, D) -> (B, L, H * D)
 mx::array merge_heads(const mx::array& x);
 
+// Queries that grow with their position past the length that a model was first trained for, so that their softmax
+// stays as sharp: token p's by 1 + beta * log(1 + floor((p + first) / length)).
+struct QueryGrowth {
+  float beta;
+  int length;     // at least 1
+  int first = 0;  // what the first token of a text counts as
+};
+// Shapes: q (B, L, H, D) -> the same.
+mx::array grown(const mx::array& q, const ops::Runs& runs, const QueryGrowth& growth);
+
 // Rotates q and k to their positions, appends k and v to the cache, and attends over what the cache then holds.
 // Shapes: q (B, L, H, D), k and v (B, L, K, D) -> (B, L, H, D).
 // scale: multiplies the scores. window: how many tokens back a token sees, itself included; 0 for all.

@@ -15,6 +15,7 @@ mx::array HeadNorm::operator()(const mx::array& x) const {
   if (kind_ == Kind::full) return split_heads((*rms_)(x), heads_);
   const auto y = split_heads(x, heads_);
   if (kind_ == Kind::head) return (*rms_)(y);
+  if (kind_ == Kind::plain) return ops::rms_norm(y, eps_);
   if (kind_ == Kind::layer) return ops::layer_norm(y, std::nullopt, std::nullopt, eps_) * *layer_;
   return y;
 }
@@ -45,6 +46,7 @@ const Weights& GroupedAttention::split(const Weights& w, const Options& o) {
 GroupedAttention::GroupedAttention(const Weights& w, const Options& o)
     : kv_heads_(o.kv_heads),
       attend_{.scale = o.scale, .window = o.window, .softcap = o.softcap, .sinks = o.sinks},
+      query_growth_(o.query_growth),
       q_proj_(split(w, o) / "q_proj", o.hidden_size, o.heads * o.head_dim, o.qkv_bias),
       k_proj_(w / "k_proj", o.hidden_size, o.kv_heads * o.head_dim, o.qkv_bias),
       v_proj_(w / "v_proj", o.hidden_size, o.kv_heads * o.head_dim, o.qkv_bias),
@@ -58,6 +60,7 @@ mx::array GroupedAttention::operator()(const mx::array& x, cache::KVCache& cache
   q = q_norm_(q);                 // (B, L, H, D)
   k = k_norm_(k);                 // (B, L, K, D)
   v = split_heads(v, kv_heads_);  // (B, L, K, D)
+  if (query_growth_) q = grown(q, cache.runs(x.shape(1)), *query_growth_);
   return o_proj_(merge_heads(attend(q, k, v, rope_ ? &*rope_ : nullptr, cache, attend_)));
 }
 

@@ -17,6 +17,7 @@ class HeadNorm {
     none,
     head,   // RMS over each head; all have one weight, (D)
     full,   // RMS over all heads together, (heads * D)
+    plain,  // RMS over each head, without a weight
     layer,  // layer norm over each head, with a weight of its own and no bias, (heads, D)
   };
   // offset: as of RMSNorm, for a norm over each head.
@@ -48,6 +49,7 @@ class GroupedAttention {
     int window = 0;                  // how many tokens back a token sees, itself included; 0 for all
     float softcap = 0;               // as in AttendOptions
     std::optional<mx::array> sinks;  // the same
+    std::optional<QueryGrowth> query_growth;
     bool qkv_bias = false, out_bias = false;
     HeadNorm::Kind qk_norm = HeadNorm::Kind::none;
     float eps = 0;          // of the norms
@@ -64,6 +66,7 @@ class GroupedAttention {
 
   int kv_heads_;
   AttendOptions attend_;
+  std::optional<QueryGrowth> query_growth_;
   Linear q_proj_, k_proj_, v_proj_, o_proj_;
   HeadNorm q_norm_, k_norm_;
   std::optional<Rope> rope_;

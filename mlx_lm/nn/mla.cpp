@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "mlx_lm/base/error.h"
-#include "mlx_lm/nn/attention.h"
 
 namespace mlx_lm::nn {
 namespace {
@@ -113,7 +112,11 @@ MLA::Step MLA::begin(const mx::array& x, cache::KVCache& cache) const {
   const auto [latent, rotating_key] = project(x, kv_latent_, kv_rope_);
   const auto runs = cache.runs(x.shape(1));
   const auto key = c_.rope(split_heads(rotating_key, 1), runs);
-  return {low, split_heads(nope, c_.heads), c_.rope(split_heads(rotating, c_.heads), runs),
+  const auto query = [&](const mx::array& x) {
+    const auto heads = split_heads(x, c_.heads);
+    return c_.query_growth ? grown(heads, runs, *c_.query_growth) : heads;
+  };
+  return {low, query(nope), c_.rope(query(rotating), runs),
           cache.update(split_heads(kv_a_layernorm_(latent), 1), key, /* window */ 0)};
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "mlx_lm/cache/kv_cache.h"
+#include "mlx_lm/nn/attention.h"
 #include "mlx_lm/nn/decoder_config.h"
 #include "mlx_lm/nn/layers.h"
 #include "mlx_lm/nn/rope.h"
@@ -24,6 +25,7 @@ struct MLAConfig {
   float norm_eps = 1e-6f;
   float scale;  // multiplies the scores: with mscale_all_dim, if rope_scaling has it
   Rope rope;
+  std::optional<QueryGrowth> query_growth;
 };
 
 // Queries, split into what meets the latent rows and what meets the rotated ones. Takes q_proj, or q_a_proj,

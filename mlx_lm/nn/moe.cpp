@@ -85,15 +85,18 @@ std::pair<mx::array, mx::array> Router::operator()(const mx::array& x) const {
   return ops::route(gate_(x), routing_, correction_, factors_);
 }
 
-MoE::MoE(Router gate, Experts experts, std::optional<MLP> shared, std::optional<Linear> shared_gate)
+MoE::MoE(Router gate, Experts experts, std::optional<MLP> shared, std::optional<Linear> shared_gate, Weighs weighs)
     : gate_(std::move(gate)),
       experts_(std::move(experts)),
       shared_(std::move(shared)),
-      shared_gate_(std::move(shared_gate)) {}
+      shared_gate_(std::move(shared_gate)),
+      weighs_(weighs) {}
 
 mx::array MoE::operator()(const mx::array& x) const {
   const auto [indices, weights] = gate_(x);
-  const auto y = experts_(x, indices, weights);
+  const auto y = weighs_ == Weighs::output
+                     ? experts_(x, indices, weights)
+                     : experts_(x * mx::astype(weights, x.dtype()), indices, mx::ones_like(weights));
   if (!shared_) return y;
   return shared_gate_ ? ops::add_gated(y, (*shared_)(x), (*shared_gate_)(x)) : ops::residual_add((*shared_)(x), y);
 }

@@ -96,8 +96,10 @@ class Router {
 // A router with its experts, and perhaps an expert for all tokens, whose share a sigmoid may decide.
 class MoE {
  public:
+  // What a weight multiplies: what its expert makes of a token, or the token (which then goes to one expert alone).
+  enum class Weighs { output, input };
   MoE(Router gate, Experts experts, std::optional<MLP> shared = std::nullopt,
-      std::optional<Linear> shared_gate = std::nullopt);
+      std::optional<Linear> shared_gate = std::nullopt, Weighs weighs = Weighs::output);
   // (B, L, E) -> (B, L, E)
   mx::array operator()(const mx::array& x) const;
 
@@ -106,6 +108,7 @@ class MoE {
   Experts experts_;
   std::optional<MLP> shared_;
   std::optional<Linear> shared_gate_;  // (B, L, E) -> (B, L, 1)
+  Weighs weighs_;
 };
 
 // What follows the attention of a layer in models that mix dense layers and mixtures. Immutable; copies share it.

@@ -134,16 +134,25 @@ struct Buffer {
 
   Buffer(const KVBuffer& b) : format(b.format), type(kernel_type(b.dtype())), capacity(b.rows()) {}
   int arrays() const { return format.quantized() ? 3 : 1; }
-  // arrays: its own, from the first on. Of a floating-point buffer only `codes` counts.
-  kernels::AffineRows rows(const mx::array* arrays) const {
+  // arrays: its own, from the first on. Those of row b of the batch and the following. Of a floating-point buffer only
+  // `codes` counts.
+  kernels::AffineRows rows(const mx::array* arrays, int b) const {
+    const auto from = [&](int i) -> void* {
+      const size_t bytes = arrays[i].nbytes() / size_t(arrays[i].shape(0));
+      return const_cast<char*>(arrays[i].data<char>()) + size_t(b) * bytes;
+    };
     kernels::AffineRows rows{.bits = format.bits, .group_size = format.group_size, .type = type};
-    rows.codes = const_cast<void*>(arrays[0].data<void>());
+    rows.codes = from(0);
     if (!format.quantized()) return rows;
-    rows.scales = const_cast<void*>(arrays[1].data<void>());
-    rows.biases = const_cast<void*>(arrays[2].data<void>());
+    rows.scales = from(1);
+    rows.biases = from(2);
     return rows;
   }
 };
+
+// The parts in which the rows of a batch are gone through, so that the runs of each lie end to end: together where
+// there is one run alone.
+int parts_of(int batch, size_t runs) { return runs > 1 ? batch : 1; }
 
 // Inputs: the new keys and the new values, then the arrays of each slot's buffers. Outputs: those arrays.
 struct WriteRows {
@@ -159,21 +168,26 @@ struct WriteRows {
 
   auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
     for (size_t i = 0; i < outputs.size(); ++i) outputs[i].copy_shared_buffer(inputs[i + 2]);
+    const int parts = parts_of(batch, slots.size());
     std::vector<kernels::AffineRows> to;  // of keys and values in turn
-    const mx::array* array = outputs.data();
-    for (const Slot& slot : slots) {
-      for (const Buffer* buffer : {&slot.keys, &slot.values}) {
-        to.push_back(buffer->rows(array));
-        array += buffer->arrays();
+    for (int part = 0; part < parts; ++part) {
+      const mx::array* array = outputs.data();
+      for (const Slot& slot : slots) {
+        for (const Buffer* buffer : {&slot.keys, &slot.values}) {
+          to.push_back(buffer->rows(array, part));
+          array += buffer->arrays();
+        }
       }
     }
-    return [w = *this, to = std::move(to), k = inputs[0].data<float>(), v = inputs[1].data<float>()] {
+    auto work = *this;
+    work.batch /= parts;
+    return [w = std::move(work), to = std::move(to), k = inputs[0].data<float>(), v = inputs[1].data<float>()] {
       const RotatedRows rotated(k, w.rope);
       const float *keys = rotated.get(), *values = v;
-      for (size_t i = 0; i < w.slots.size(); ++i) {
-        const Slot& slot = w.slots[i];
-        w.write(keys, w.key_dim, slot, slot.keys, to[2 * i]);
-        w.write(values, w.value_dim, slot, slot.values, to[2 * i + 1]);
+      for (size_t i = 0; i < to.size(); i += 2) {
+        const Slot& slot = w.slots[i / 2 % w.slots.size()];
+        w.write(keys, w.key_dim, slot, slot.keys, to[i]);
+        w.write(values, w.value_dim, slot, slot.values, to[i + 1]);
       }
     };
   }
@@ -184,7 +198,7 @@ struct WriteRows {
     } else {
       kernels::write_rows(from, batch, slot.tokens, heads, dim, to.codes, buffer.type, buffer.capacity, slot.row);
     }
-    from += size_t(slot.tokens) * heads * dim;
+    from += size_t(batch) * slot.tokens * heads * dim;
   }
 };
 
@@ -199,26 +213,33 @@ struct Attention {
   auto operator()(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {
     allocate(outputs[0]);
     auto work = *this;
+    work.segments.clear();
     const mx::array* array = &inputs[1];
     const float* const tail = has_tail ? (array++)->data<float>() : nullptr;
     const float* const sinks = has_sinks ? (array++)->data<float>() : nullptr;
     float* out = outputs[0].data<float>();
     size_t query = 0;
-    for (size_t i = 0; i < segments.size(); ++i) {
-      auto& s = work.segments[i];
-      const auto& [keys, values] = buffers[i];
-      s.sinks = sinks;
-      const auto key_rows = keys.rows(array), value_rows = values.rows(array + keys.arrays());
-      if (keys.format.quantized()) {
-        s.affine_keys = key_rows;
-        s.affine_values = value_rows;
-      } else {
-        s.keys = key_rows.codes;
-        s.values = value_rows.codes;
+    const mx::array* const first = array;
+    for (int part = 0, parts = parts_of(segments[0].batch, segments.size()); part < parts; ++part) {
+      array = first;
+      for (size_t i = 0; i < segments.size(); ++i) {
+        auto s = segments[i];
+        const auto& [keys, values] = buffers[i];
+        s.batch /= parts;
+        s.sinks = sinks;
+        const auto key_rows = keys.rows(array, part), value_rows = values.rows(array + keys.arrays(), part);
+        if (keys.format.quantized()) {
+          s.affine_keys = key_rows;
+          s.affine_values = value_rows;
+        } else {
+          s.keys = key_rows.codes;
+          s.values = value_rows.codes;
+        }
+        s.out = out + query * (has_tail ? s.head_dim : s.value_dim);
+        array += keys.arrays() + values.arrays();
+        query += size_t(s.queries) * s.heads;
+        work.segments.push_back(s);
       }
-      s.out = out + query * (has_tail ? s.head_dim : s.value_dim);
-      array += keys.arrays() + values.arrays();
-      query += size_t(s.queries) * s.heads;
     }
     return [w = std::move(work), q = inputs[0].data<float>(), tail]() mutable {
       const RotatedRows rotated(tail ? tail : q, w.rope);

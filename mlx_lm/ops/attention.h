@@ -66,7 +66,7 @@ struct KVSlot {
 // The caller gives the buffers up: the kernels write in place, behind every step that was built before, so an array
 // that shares their memory changes too. (MLX's own donation would copy whole buffers here: the attention of the step
 // before, queued but not done, still counts as an owner.)
-// Shapes: new_keys, new_values (B, L, K, D), L the sum of the slots' tokens.
+// Shapes: new_keys, new_values (B, L, K, D), L the sum of the slots' tokens, which each of the B rows has.
 void write_rows(std::span<const KVSlot> slots, const mx::array& new_keys, const mx::array& new_values);
 // The same for one run.
 std::pair<mx::array, mx::array> write_rows(const mx::array& keys, const mx::array& values, const mx::array& new_keys,
@@ -80,7 +80,7 @@ struct Span {
   int window = 0;  // 0: no limit
 };
 
-// What the queries of one run attend.
+// What the queries of one run attend. (Of one that a cache has in several buffers, each has a part of it.)
 struct KVSegment {
   KVBuffer keys, values;  // C >= span.length
   int tokens;

@@ -91,6 +91,7 @@ std::pair<mx::array, mx::array> route_by_mlx(const mx::array& logits, const Rout
   const auto indices = top_k(choice, r.k).second;
   auto weights = mx::take_along_axis(scores, indices, -1);
   if (r.scores == Scores::chosen) weights = mx::softmax(weights, -1);
+  if (r.scores == Scores::chosen_sigmoid) weights = mx::sigmoid(weights);
   if (r.normalize) weights = weights / (mx::sum(weights, -1, true) + mx::array(r.epsilon));
   if (r.scale != 1) weights = weights * mx::array(r.scale);
   if (factors) weights = weights * mx::take(mx::astype(*factors, mx::float32), indices);

@@ -16,7 +16,7 @@ namespace mlx_lm::ops {
 // How a router's logits become k experts and their weights.
 struct Routing {
   using Scores = kernels::RouteArgs::Scores;
-  Scores scores = Scores::softmax;  // softmax over all experts, sigmoid of each, or softmax over the `chosen`
+  Scores scores = Scores::softmax;  // over all experts, or by sigmoid of each; or of the chosen ones alone
   int k = 1;                        // experts of a token
   // The experts are in so many groups of consecutive ones, of which those with the largest sums of their group_best
   // largest scores are kept; the scores of the others count as 0.

@@ -3,9 +3,9 @@
 
 Needs: pip install mlx-lm mlx-cpu
 
-  dump_prompt_caches.py [OUT] [--recurrent]      default: prompt_caches beside this script
+  dump_prompt_caches.py [OUT] [--kinds]      default: prompt_caches beside this script
 
---recurrent: recurrent.json and its files, of models whose layers carry states, instead of the others.
+--kinds: kinds.json and its files, of models with other kinds of caches, instead of the others.
 
 The model is case llama_kv_bits of dump.py, in float32. expected.json: for each file "max_size" and "keep" of a rotating
 cache (or null), "bits" and "group_size" of a quantized one (or 0), "offset", and "steps", one after another from the
@@ -19,7 +19,7 @@ import sys
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache, load_prompt_cache, save_prompt_cache
+from mlx_lm.models.cache import ChunkedKVCache, KVCache, QuantizedKVCache, RotatingKVCache, load_prompt_cache, save_prompt_cache
 
 import dump
 
@@ -39,7 +39,9 @@ FILES = {
     "old_quantized_8": (None, (8, 64), [7, 1], 0),
 }
 
-RECURRENT = {"states_and_rows": "lfm2_basic", "states": "mamba_basic"}  # name: case of dump.py
+# name: case of dump.py, the steps before it is saved
+KINDS = {"states_and_rows": ("lfm2_basic", [7, 1]), "states": ("mamba_basic", [7, 1]),
+         "chunks": ("llama4_basic", [15, 1, 9, 1]), "lists": ("deepseek_v32", [7, 1])}
 
 
 def go_on(model, tokens, caches):
@@ -56,20 +58,20 @@ def write(path, expected):
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def dump_recurrent(out):
+def dump_kinds(out):
     expected = {}
-    for name, case in RECURRENT.items():
+    for name, (case, steps) in KINDS.items():
         config = dump.config_of(case)
         model = dump.load(config, dump.make_weights(config)[1])
         rng = random.Random(name)
-        tokens = lambda n: [rng.randrange(config["vocab_size"]) for _ in range(n)]
+        tokens = lambda n: [rng.randrange(dump.vocab_size(config)) for _ in range(n)]
         caches = model.make_cache()
-        for n in (7, 1):
+        for n in steps:
             model(mx.array([tokens(n)]), cache=caches)
         save_prompt_cache(str(out / f"{name}.safetensors"), caches, METADATA)
         caches = load_prompt_cache(str(out / f"{name}.safetensors"))
-        expected[name] = {"case": case, "offset": 8, "steps": go_on(model, tokens, caches)}
-    write(out / "recurrent.json", expected)
+        expected[name] = {"case": case, "offset": sum(steps), "steps": go_on(model, tokens, caches)}
+    write(out / "kinds.json", expected)
 
 
 def save_old(path, caches):
@@ -87,12 +89,12 @@ def save_old(path, caches):
 
 
 def main():
-    arguments = [a for a in sys.argv[1:] if a != "--recurrent"]
+    arguments = [a for a in sys.argv[1:] if a != "--kinds"]
     out = pathlib.Path(arguments[0]) if arguments else pathlib.Path(__file__).parent / "prompt_caches"
     out.mkdir(exist_ok=True)
-    KVCache.step = RotatingKVCache.step = QuantizedKVCache.step = 8  # small files
+    KVCache.step = RotatingKVCache.step = QuantizedKVCache.step = ChunkedKVCache.step = 8  # small files
     if len(arguments) + 1 < len(sys.argv):
-        return dump_recurrent(out)
+        return dump_kinds(out)
     config = dump.config_of(CASE)
     model = dump.load(config, dump.make_weights(config)[1])
     rng = random.Random(CASE)

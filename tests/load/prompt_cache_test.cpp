@@ -112,9 +112,9 @@ TEST_F(PromptCacheFile, of_mlx_lm_is_gone_on_from_as_it_does) {
   }
 }
 
-TEST_F(PromptCacheFile, of_mlx_lm_with_states_is_gone_on_from_as_it_does) {
-  const auto golden = read_json(golden_files() / "recurrent.json");
-  ASSERT_EQ(golden.size(), 2u);
+TEST_F(PromptCacheFile, of_mlx_lm_of_other_kinds_is_gone_on_from_as_it_does) {
+  const auto golden = read_json(golden_files() / "kinds.json");
+  ASSERT_EQ(golden.size(), 4u);
   for (auto backend : {ops::Backend::kernels, ops::Backend::mlx}) {
     ops::set_backend(backend);
     for (const auto& [name, expected] : golden.items()) {
@@ -152,6 +152,20 @@ TEST_F(PromptCacheFile, of_states_fits_its_model_alone) {
   }();
   EXPECT_EQ(message_of([&] { check_prompt_cache(turned, *GoldenCase("lfm2_basic").make(), "file"); }),
             "[prompt cache] file: layer 0: expected this model's kind of cache, found another");
+}
+
+TEST_F(PromptCacheFile, of_chunks_fits_its_model_alone) {
+  const auto loaded = load_prompt_cache(golden_files() / "chunks.safetensors");
+  EXPECT_EQ(message_of([&] { check_prompt_cache(loaded.caches, *GoldenCase("llama4_every_layer").make(), "file"); }),
+            "[prompt cache] file: expected the 4 layers of this model, found 5");
+  GoldenCase other("llama4_basic");
+  other.config["text_config"]["attention_chunk_size"] = 17;
+  EXPECT_EQ(message_of([&] { check_prompt_cache(loaded.caches, *other.make(), "file"); }),
+            "[prompt cache] file: layer 0: expected a ChunkedKVCache of 17 tokens, found another");
+  auto turned = cache::copy(loaded.caches);
+  std::swap(turned[3], turned[4]);
+  EXPECT_EQ(message_of([&] { check_prompt_cache(turned, *GoldenCase("llama4_basic").make(), "file"); }),
+            "[prompt cache] file: layer 3: expected a cache that is not in chunks, found another");
 }
 
 TEST_F(PromptCacheFile, of_a_quantized_ring) {
@@ -308,9 +322,9 @@ TEST_F(PromptCacheFile, refuses_others_with_one_line) {
   refused(std::string(200, 'x'));
   EXPECT_EQ(edited([](json& h) { h.erase("__metadata__"); }),
             ": expected the classes of its caches, found none (is it a prompt-cache file?)");
-  EXPECT_EQ(edited([](json& h) { h["__metadata__"]["1.0"] = "ChunkedKVCache"; }),
-            ": layer 0: kind: expected KVCache, RotatingKVCache, QuantizedKVCache, QuantizedRotatingKVCache, "
-            "ArraysCache or CacheList, found 'ChunkedKVCache'");
+  EXPECT_EQ(edited([](json& h) { h["__metadata__"]["1.0"] = "ConcatenateKVCache"; }),
+            ": layer 0: kind: expected KVCache, RotatingKVCache or ChunkedKVCache, any of them Quantized, ArraysCache "
+            "or CacheList, found 'ConcatenateKVCache'");
   EXPECT_EQ(edited([](json& h) { h["__metadata__"]["1.0"] = "ArraysCache"; }),
             ": layer 0: state: expected the arrays of one text and nothing else, found more");
   EXPECT_EQ(edited([](json& h) { h["__metadata__"]["1.0"] = "CacheList"; }),

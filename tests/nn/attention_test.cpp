@@ -1,5 +1,7 @@
 #include "mlx_lm/nn/attention.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "mlx_lm/cache/growing.h"
@@ -49,6 +51,18 @@ TEST_P(Attention, attend_remembers) {
         at += n;
       }
     }
+  }
+}
+
+TEST_P(Attention, queries_grow_with_their_position) {
+  const auto q = random({1, 4, 2, 8});
+  const auto factor = [](int lengths) { return 1 + 0.3 * std::log(1 + lengths); };
+  const auto found = grown(q, {{3, 7}, {1, 30}}, {.beta = 0.3f, .length = 10, .first = 1});
+  int l = 0;
+  for (int lengths : {0, 0, 1, 3}) {
+    const auto at = [&](const mx::array& x) { return mx::slice(x, {0, l, 0, 0}, {1, l + 1, 2, 8}); };
+    EXPECT_LT(difference(at(found), at(q) * mx::array(float(factor(lengths)))), 1e-6) << l;
+    ++l;
   }
 }
 

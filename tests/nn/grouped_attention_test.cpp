@@ -31,6 +31,8 @@ TEST_P(GroupedAttentions, norms_of_heads) {
   };
   EXPECT_EQ(difference(HeadNorm(store({}), HeadNorm::Kind::none, 2, 4, 1e-5f)(x), heads), 0);
   EXPECT_LT(difference(normed(HeadNorm::Kind::head, w4), norm(heads, w4, 1e-5f)), 1e-5);
+  EXPECT_LT(difference(HeadNorm(store({}), HeadNorm::Kind::plain, 2, 4, 1e-5f)(x), norm(heads, mx::ones({4}), 1e-5f)),
+            1e-5);
   EXPECT_LT(difference(normed(HeadNorm::Kind::full, w8), mx::reshape(norm(x, w8, 1e-5f), {1, 3, 2, 4})), 1e-5);
   const auto centred = heads - mx::mean(heads, -1, true);
   EXPECT_LT(difference(normed(HeadNorm::Kind::layer, w24), norm(centred, w24, 1e-5f)), 1e-4);

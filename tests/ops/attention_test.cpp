@@ -121,7 +121,43 @@ TEST_F(Attention, attention_does_not_look_past_its_span) {
   }
 }
 
-// A step's inputs may be broadcast or reversed views, whose strides are 0 or negative.
+// A run of each row of a batch that lies in two buffers.
+TEST_F(Attention, runs_in_several_buffers) {
+  for (auto backend : {Backend::kernels, Backend::mlx}) {
+    set_backend(backend);
+    const auto q = random({2, 7, 6, 64}), k = random({2, 7, 2, 64}), v = random({2, 7, 2, 64});
+    const auto part = [](const mx::array& x, int b, int begin, int n) {
+      return mx::slice(x, {b, begin, 0, 0}, {b + 1, begin + n, x.shape(2), x.shape(3)});
+    };
+    for (const KVFormat& format : {KVFormat{}, KVFormat{8, 64}}) {
+      const auto fresh = [&](int batch, int rows) {
+        auto buffer = KVBuffer::zeros(batch, 2, rows, 64, mx::float16, format);
+        for (mx::array* array : buffer.arrays()) array->eval();
+        return buffer;
+      };
+      const auto attended = [&](const mx::array& q, const mx::array& k, const mx::array& v,
+                                const std::vector<int>& tokens) {
+        std::vector<KVBuffer> keys, values;
+        std::vector<KVSlot> slots;
+        for (int n : tokens) keys.push_back(fresh(q.shape(0), n + 3)), values.push_back(fresh(q.shape(0), n + 3));
+        for (size_t i = 0; i < tokens.size(); ++i) slots.push_back({&keys[i], &values[i], tokens[i], 0});
+        write_rows(slots, k, v);
+        KVView seen;
+        for (size_t i = 0; i < tokens.size(); ++i)
+          seen.push_back({keys[i], values[i], tokens[i], {.length = tokens[i], .start = 0, .window = 0}});
+        return attention(q, seen, 0.2f);
+      };
+      const auto all = attended(q, k, v, {4, 3});
+      for (int b : {0, 1}) {
+        for (auto [begin, n] : {std::pair(0, 4), {4, 3}}) {
+          const auto alone = attended(part(q, b, begin, n), part(k, b, begin, n), part(v, b, begin, n), {n});
+          EXPECT_LT(difference(part(all, b, begin, n), alone), 1e-5) << "row " << b << ", from " << begin;
+        }
+      }
+    }
+  }
+}
+
 // Several texts in one step, each as it would be alone.
 TEST_F(Attention, runs_of_several_texts) {
   const Rope rotation({.dims = 8});

@@ -58,7 +58,10 @@ Choice expected_choice(const float* logits, int experts, const Routing& r, const
   }
   const auto chosen = best(choice, r.k);
   double total = r.epsilon, exponentials = 0;
-  for (int e : chosen) total += scores[e], exponentials += std::exp(scores[e]);
+  for (int e : chosen) {
+    if (r.scores == Scores::chosen_sigmoid) scores[e] = 1 / (1 + std::exp(-scores[e]));
+    total += scores[e], exponentials += std::exp(scores[e]);
+  }
   Choice found;
   for (int e : chosen) {
     double weight = r.scores == Scores::chosen ? std::exp(scores[e]) / exponentials : scores[e];
@@ -108,7 +111,20 @@ TEST_F(MixtureTest, routes) {
   expect_route(128, {.k = 8, .normalize = true, .epsilon = 0.5f}, false, false);
   expect_route(16, {.scores = Scores::chosen, .k = 4}, false, true);
   expect_route(16, {.scores = Scores::sigmoid, .k = 1}, false, false);
+  expect_route(16, {.scores = Scores::chosen_sigmoid, .k = 1}, false, false);
+  expect_route(16, {.scores = Scores::chosen_sigmoid, .k = 5, .normalize = true}, false, true);
   expect_route(60, {.scores = Scores::sigmoid, .k = 6, .normalize = true, .scale = 2.5f}, true, false);
+}
+
+// Both sigmoids are 1 in float32.
+TEST_F(MixtureTest, of_large_logits_the_larger_is_chosen) {
+  const mx::array logits({20.f, 3.f, 21.f}, {1, 3});
+  for (auto backend : {Backend::kernels, Backend::mlx}) {
+    set_backend(backend);
+    const auto [indices, weights] = route(logits, {.scores = Scores::chosen_sigmoid, .k = 1});
+    EXPECT_EQ(floats(indices), std::vector{2.f});
+    EXPECT_EQ(floats(weights), std::vector{1.f});
+  }
 }
 
 TEST_F(MixtureTest, routes_by_groups) {
