@@ -45,8 +45,8 @@ GenerationRequest read_generation(const Fields& fields, const GenerationDefaults
 // response_format: text, json_object, json_schema; and the fields json_schema, regex, grammar (Lark), choice of other
 // servers. None: the answer may be anything. Errors: ApiError.
 std::optional<GrammarOptions> read_response_format(const Fields& fields);
-// response_format alone: {"type", "json_schema": {"schema"}}, or {"type", "schema"} of other APIs. key: which of them an
-// error names.
+// response_format alone: {"type", "json_schema": {"schema"}}, or {"type", "schema"} of other APIs. key: which of them
+// an error names.
 std::optional<GrammarOptions> read_format(const Fields& format, const std::string& key = "schema");
 
 // Errors: ApiError that names the field.
