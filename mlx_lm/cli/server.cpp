@@ -23,6 +23,7 @@ struct Flags {
   ModelFlags model;
   serve::ServerOptions server;
   CacheFlags cache;
+  DraftFlags draft;
   std::string allowed_origins;
   std::vector<std::string> api_key;
   std::string api_key_file;
@@ -70,6 +71,7 @@ void add_flags(CLI::App& app, Flags& f) {
   number("--prompt-cache-dir-gb", f.prompt_cache_dir_gb, "GB that the folder may have");
   number("--prompt-cache-write-gb", f.prompt_cache_write_gb, "GB an hour that are written to it; 0: no limit");
   add_cache_flags(app, f.cache);
+  add_draft_flags(app, f.draft);
   app.add_option("--model-dir", f.server.models.model_dir, "Folder with models that requests may name");
   app.add_option("--adapter-dir", f.server.models.adapter_dir, "Folder with adapters that requests may name");
   app.add_flag("--allow-download", f.server.models.allow_download, "Requests may name repositories to download");
@@ -158,6 +160,9 @@ serve::ServerOptions options_of(Flags& f) {
   o.models.model = name_of(f.model);
   o.models.revision = f.model.revision;
   o.models.adapter_path = f.model.adapter_path;
+  o.models.draft_model = f.draft.draft_model;
+  o.models.prompt_lookup = f.draft.prompt_lookup;
+  o.models.num_draft_tokens = f.draft.num_draft_tokens;
   o.models.idle_unload = std::chrono::seconds(f.idle_unload);
   o.page = !f.no_page;
   o.http.validate();

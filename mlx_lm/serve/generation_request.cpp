@@ -82,6 +82,10 @@ GenerationRequest read_generation(const Fields& f, const GenerationDefaults& def
     if (request.max_tokens == 0) f.wrong(key, "1 or more, or -1 for no limit");
     break;
   }
+  if (const auto drafts = f.integer("num_draft_tokens", 0, 64)) request.num_draft_tokens = int(*drafts);
+  if (const auto draft = f.text("draft_model"); draft && *draft != "default_model") {
+    f.wrong("draft_model", "\"default_model\": the server's --draft-model");
+  }
   whole("n", request.n, 1, GenerationRequest::kMaxAnswers);
   request.stop = f.texts("stop", GenerationRequest::kMaxStops);
   std::erase(request.stop, "");
@@ -153,6 +157,14 @@ SequenceOptions sequence_options(const GenerationRequest& request, const ServedM
   SequenceOptions options{.max_tokens = request.max_tokens,
                           .stop_tokens = end_tokens,
                           .logits_processors = sample::make_logits_processors(request.penalties)};
+  options.num_draft_tokens = request.num_draft_tokens.value_or(model.drafts.num_tokens);
+  if (options.num_draft_tokens > 0) {
+    if (model.drafts.model) {
+      options.drafter = std::make_shared<ModelDrafter>(*model.drafts.model->model, model.model());
+    } else if (model.drafts.prompt_lookup) {
+      options.drafter = std::make_shared<NgramDrafter>();
+    }
+  }
   if (request.sampler.temp > 0) {
     auto sampler = request.sampler;
     if (sampler.seed) *sampler.seed += uint64_t(i);

@@ -29,9 +29,10 @@ struct GenerationRequest {
   sample::SamplerOptions sampler;
   sample::PenaltyOptions penalties;
   int max_tokens = 512;
-  int n = 1;                      // answers
-  std::vector<std::string> stop;  // texts that end the answer
-  std::optional<int> logprobs;    // likeliest tokens to report beside each one; none: no log-probabilities
+  std::optional<int> num_draft_tokens;  // 0: none; none: the model's
+  int n = 1;                            // answers
+  std::vector<std::string> stop;        // texts that end the answer
+  std::optional<int> logprobs;          // likeliest tokens to report beside each one; none: no log-probabilities
   bool stream = false;
   bool include_usage = false;  // a last chunk with the counts of tokens
 

@@ -167,13 +167,19 @@ void ModelStore::make_room(uint64_t bytes) {
   }
 }
 
-std::shared_ptr<const ServedModel> ModelStore::load(const Source& source) const {
+std::shared_ptr<const ServedModel> ModelStore::load(const Source& source) {
   auto path = get_model_path(source.path_or_repo, {.revision = options_.revision});
   auto model = std::make_shared<ServedModel>(
       source.id,
       mlx_lm::load(path.string(), {.adapter_path = source.adapter, .chat_template = options_.chat_template}));
   model->path = path;
   model->fingerprint = fingerprint(path, source.adapter);
+  model->drafts = {nullptr, options_.prompt_lookup, options_.num_draft_tokens};
+  if (!options_.draft_model.empty() && source.path_or_repo == options_.model) {
+    if (!draft_) draft_ = std::make_shared<Loaded>(mlx_lm::load(get_model_path(options_.draft_model).string()));
+    ModelDrafter(*draft_->model, model->model());  // of the same vocabulary
+    model->drafts.model = draft_;
+  }
   struct stat status;
   if (::stat(path.c_str(), &status) == 0) model->created = status.st_mtim.tv_sec;
   return model;

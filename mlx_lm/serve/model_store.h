@@ -24,6 +24,9 @@ struct ModelStoreOptions {
   bool allow_download = false;          // requests may name repositories
   std::chrono::seconds idle_unload{0};  // after which a model but the default is let go; 0: never
   std::string chat_template;            // instead of the model's own; empty: that
+  std::string draft_model;              // that guesses the default model's tokens: as `model`; empty: none
+  bool prompt_lookup = false;           // texts guess their own tokens, for all models
+  int num_draft_tokens = 8;             // guessed at a time at most
   std::function<void()> on_unload;      // called when one was let go, until its memory is free
 };
 
@@ -56,13 +59,14 @@ class ModelStore {
     std::filesystem::path adapter;
   };
   Source find(const std::optional<std::string>& name, const std::optional<std::string>& adapter) const;
-  std::shared_ptr<const ServedModel> load(const Source& source) const;
+  std::shared_ptr<const ServedModel> load(const Source& source);
   void make_room(uint64_t bytes);
 
   ModelStoreOptions options_;
   std::string default_id_;
   std::mutex mutex_;  // of what follows, held while loading
   std::vector<Entry> loaded_;
+  std::shared_ptr<const Loaded> draft_;
 };
 
 }  // namespace mlx_lm::serve

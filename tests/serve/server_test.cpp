@@ -179,6 +179,33 @@ TEST_F(ServerTest, TextsThatComeTogetherComputeWhatTheyShareOnce) {
   for (const auto& choice : choices) EXPECT_EQ(choice["message"], choices[0]["message"]);
 }
 
+TEST(ServerWithDrafts, AnswersTheSame) {
+  std::vector<std::string> texts;
+  for (const bool drafts : {false, true}) {
+    ServerOptions options;
+    options.http.port = 0;
+    options.models.model = default_model_path().string();
+    if (drafts) options.models.draft_model = options.models.model;
+    Server server(options);
+    std::thread thread([&] { server.run(); });
+    std::vector<std::future<Reply>> replies;
+    for (int i = 0; i < 3; ++i) {
+      json body = {{"messages", {{{"role", "user"}, {"content", "Count from " + std::to_string(i) + " to 20."}}}},
+                   {"max_tokens", 40}};
+      if (i == 2) body["temperature"] = 1, body["seed"] = 5;
+      replies.push_back(std::async(std::launch::async, [&server, body] {
+        return send_to(server.port(), http::verb::post, "/v1/chat/completions", body.dump());
+      }));
+    }
+    for (auto& reply : replies) {
+      texts.push_back(reply.get().body()["choices"][0]["message"]["content"].get<std::string>());
+    }
+    server.stop(std::chrono::seconds(5));
+    thread.join();
+  }
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(texts[i], texts[i + 3]);
+}
+
 // Gemma 3's sliding layers cannot be cut: what conversations share is held where the system message ends.
 TEST(ServerOfSlidingModel, HoldsSystemMessagesAlsoForTheNextStart) {
   const auto dir = std::filesystem::path(testing::TempDir()) / "mlx_lm_server_test_prompt_caches";
