@@ -157,7 +157,6 @@ bool Engine::is_alive(double seconds) const {
 }
 
 void Engine::loop() {
-  bool settled = false;
   std::unique_lock lock(mutex_);
   while (!quitting_) {
     heartbeat_ = now();
@@ -165,7 +164,6 @@ void Engine::loop() {
     lock.unlock();
     admit();
     bool busy = false;
-    settled = settled && texts_ == 0;
     for (const auto& lane : lanes_) {
       if (lane->generator->empty()) continue;
       busy = true;
@@ -177,7 +175,7 @@ void Engine::loop() {
     if (busy || !submitted_.empty() || !cancelled_.empty() || !functions_.empty()) continue;
     // Wakes now and then for the heartbeat.
     const bool idle = wake_.wait_for(lock, std::chrono::seconds(1)) == std::cv_status::timeout && texts_ == 0;
-    if (idle && !std::exchange(settled, true)) give_memory_back();
+    if (idle) give_memory_back();
   }
   lock.unlock();
   const auto error = std::make_exception_ptr(ApiError(503, "the server is stopping", {}, "stopping"));

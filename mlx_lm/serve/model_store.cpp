@@ -96,6 +96,14 @@ ModelStore::ModelStore(ModelStoreOptions options) : options_(std::move(options))
   check(options_.adapter_dir, "adapter-dir");
   std::error_code error;
   default_id_ = fs::exists(options_.model, error) ? name_of(options_.model) : options_.model;
+  if (options_.idle_unload.count() == 0) return;
+  unloader_ = std::jthread([this](std::stop_token stop) {
+    std::unique_lock lock(mutex_);
+    while (!stop.stop_requested()) {
+      stopped_.wait_for(lock, stop, std::chrono::milliseconds(500), [] { return false; });
+      unload_idle();
+    }
+  });
 }
 
 ModelStore::Source ModelStore::find(const std::optional<std::string>& name,
@@ -206,9 +214,8 @@ json ModelStore::list() const {
   return models;
 }
 
+// Requires the mutex. One owner is the store, one may be the engine's lane, which ends without texts.
 void ModelStore::unload_idle() {
-  if (options_.idle_unload.count() == 0) return;
-  const std::lock_guard lock(mutex_);
   std::erase_if(loaded_, [&](const Entry& entry) {
     return entry.model.use_count() <= 2 && Clock::now() - entry.used > options_.idle_unload;
   });

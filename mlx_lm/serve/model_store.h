@@ -2,12 +2,14 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "mlx_lm/serve/fields.h"
@@ -22,7 +24,7 @@ struct ModelStoreOptions {
   std::filesystem::path model_dir;      // whose folders and .gguf files requests may name; empty: none
   std::filesystem::path adapter_dir;    // whose folders requests may name as `adapters`; empty: none
   bool allow_download = false;          // requests may name repositories
-  std::chrono::seconds idle_unload{0};  // after which a model but the default is let go; 0: never
+  std::chrono::seconds idle_unload{0};  // after which a model that nobody asks for is let go; 0: never
   std::string chat_template;            // instead of the model's own; empty: that
   std::string draft_model;              // that guesses the default model's tokens: as `model`; empty: none
   bool prompt_lookup = false;           // texts guess their own tokens, for all models
@@ -44,11 +46,11 @@ class ModelStore {
 
   // [{"id", "object": "model", "created", "owned_by"}], the default first.
   Json list() const;
-  // Lets go of models that nobody asked for of late.
-  void unload_idle();
   const std::string& default_id() const { return default_id_; }
 
  private:
+  void unload_idle();
+
   struct Entry {
     std::string key;
     std::shared_ptr<const ServedModel> model;
@@ -67,6 +69,8 @@ class ModelStore {
   std::mutex mutex_;  // of what follows, held while loading
   std::vector<Entry> loaded_;
   std::shared_ptr<const Loaded> draft_;
+  std::condition_variable_any stopped_;
+  std::jthread unloader_;  // if there is idle_unload; last, so that it ends before what it uses
 };
 
 }  // namespace mlx_lm::serve

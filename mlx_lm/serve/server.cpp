@@ -141,7 +141,6 @@ class Server::Router {
   }
 
   void list_models(HttpExchange& exchange) {
-    models_.unload_idle();
     exchange.send({.body = dump({{"object", "list"}, {"data", models_.list()}})});
   }
   void one_model(HttpExchange& exchange) {

@@ -15,6 +15,7 @@ use crate::grammar_tokens::{BridgeGrammarTokens, Tokens};
 use crate::guard::{Answer, one_line};
 use crate::halt::{Failure, Limits, on_large_stack};
 use crate::matcher::{BridgeMatcher, NO_TOKEN};
+use crate::regex_size::{check_patterns, check_regex};
 use crate::tokenizer::utf8;
 
 const AREA: &str = "grammar";
@@ -170,6 +171,8 @@ impl Source {
         match self {
             Source::Schema { text, compact } => {
                 let schema = prepare(read(text.as_bytes()).map_err(nowhere)?, compact)?;
+                check_patterns(&schema)
+                    .map_err(|(pattern, text)| Wrong { place: format!("pattern {pattern}"), text })?;
                 build(tokens, TopLevelGrammar::from_json_schema(schema.clone())).map_err(|error| {
                     let compile = |part: Value| compiles(tokens, TopLevelGrammar::from_json_schema(part)).err();
                     let place = locate(&schema, &error, compile);
@@ -180,6 +183,7 @@ impl Source {
                 if text.is_empty() {
                     return Err(nowhere("expected a pattern, found nothing".into()));
                 }
+                check_regex(&text).map_err(nowhere)?;
                 if ends_in_escape(&text) {
                     return Err(nowhere("the last \\ escapes nothing".into()));
                 }

@@ -16,6 +16,7 @@ mod http;
 mod matcher;
 mod methods;
 mod names;
+mod regex_size;
 mod template;
 mod tojson;
 mod tokenizer;

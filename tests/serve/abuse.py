@@ -1,9 +1,10 @@
-"""Clients as they should not be: `python abuse.py PROGRAM MODEL [--requests N] [--seed S] [--report]` starts
+"""Clients as they should not be: `python abuse.py PROGRAM [MODEL]` starts
 `mlx_lm server` and sends it proper requests, broken ones, and such whose clients go in the middle. Fails when an answer
 is wrong or a status is 5xx, when the server ends or still works on something at the end, or when its memory grew."""
 
 import argparse
 import json
+import os
 import pathlib
 import random
 import socket
@@ -13,6 +14,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+DEFAULT_MODEL = (pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") /
+                 "mlx-lm.cpp/models/SmolLM2-135M-Instruct.Q4_1.gguf")
 HEAD = "{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n"
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {
     "a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}}}
@@ -147,7 +150,7 @@ def run(server, requests, seed, clients):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?", default=str(DEFAULT_MODEL))
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
