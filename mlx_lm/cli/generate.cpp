@@ -181,14 +181,32 @@ sample::Sampler make_sampler(const Flags& f, const text::TokenizerWrapper& token
   return sample::make_sampler(options);
 }
 
+// Null: nobody. The models must outlive it.
+using MakeDrafter = std::function<std::unique_ptr<Drafter>()>;
+
+MakeDrafter drafters(const Flags& f, const models::LanguageModel& model) {
+  if (!f.draft.draft_model.empty()) {
+    auto flags = f.model;
+    flags.model = f.draft.draft_model;
+    flags.adapter_path.clear();
+    static auto& draft = *new Loaded(load_model(flags));
+    return [&] { return std::make_unique<ModelDrafter>(*draft.model, model, f.prefill_step_size); };
+  }
+  if (f.draft.prompt_lookup) return [] { return std::make_unique<NgramDrafter>(); };
+  return [] { return nullptr; };
+}
+
 // Answers in the order of the prompts, each as soon as it and those before are there.
 int run_batch(const Flags& f, const Loaded& loaded, const std::vector<json>& conversations, const json& variables,
               const std::optional<Grammar>& grammar) {
   std::vector<BatchPrompt> prompts;
+  const auto make_drafter = drafters(f, *loaded.model);
   for (const auto& messages : conversations) {
     SequenceOptions options{.max_tokens = f.max_tokens,
                             .sampler = make_sampler(f, loaded.tokenizer),
-                            .logits_processors = sample::make_logits_processors(f.sampling.penalties)};
+                            .logits_processors = sample::make_logits_processors(f.sampling.penalties),
+                            .drafter = make_drafter(),
+                            .num_draft_tokens = f.draft.num_draft_tokens};
     if (grammar) options.constraint = std::make_shared<sample::Constraint>(grammar->matcher());
     prompts.push_back({encode(f, messages, variables, loaded.tokenizer), std::move(options)});
   }
@@ -284,8 +302,7 @@ int run(Flags& f) {
   set_up(f.model);
   const auto variables = template_variables(f.chat_template_config);
   const auto structure = grammar_options(f.structure);
-  const bool batch = !f.prompts.empty(), drafts = f.draft.prompt_lookup || !f.draft.draft_model.empty();
-  if (batch && drafts) fail<RequestError>("[generate] prompts: expected no --draft-model or --prompt-lookup beside it");
+  const bool batch = !f.prompts.empty();
   if (batch && saved) fail<RequestError>("[generate] prompts: expected no --prompt-cache-file beside it");
   const auto conversations = batch ? read_prompts(f.prompts) : std::vector<json>{one_message(read_prompt(f.prompt))};
   if (conversations[0][0]["content"] == "") fail<RequestError>("[generate] prompt: expected a text, found nothing");
@@ -312,15 +329,7 @@ int run(Flags& f) {
   options.sampler = make_sampler(f, tokenizer);
   std::optional<sample::Constraint> constraint;
   if (grammar) options.constraint = &constraint.emplace(grammar->matcher());
-  std::unique_ptr<Drafter> drafter;
-  if (f.draft.prompt_lookup) drafter = std::make_unique<NgramDrafter>();
-  if (!f.draft.draft_model.empty()) {
-    auto flags = f.model;
-    flags.model = f.draft.draft_model;
-    flags.adapter_path.clear();
-    static auto& draft = *new Loaded(load_model(flags));
-    drafter = std::make_unique<ModelDrafter>(*draft.model, *loaded.model, f.prefill_step_size);
-  }
+  const auto drafter = drafters(f, *loaded.model)();
   options.drafter = drafter.get();
   const auto stop = options.stop;
   const auto answer = generate(*loaded.model, tokenizer, tokens, std::move(options), verbose ? &std::cout : nullptr);

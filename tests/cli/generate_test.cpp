@@ -323,6 +323,8 @@ TEST_F(GenerateTest, answers_a_file_of_prompts) {
   std::ofstream(file) << "one\n\n{\"prompt\": \"two\\nlines\"}\r\n{\"messages\": [{\"role\": \"user\", \"content\": "
                          "\"three\"}]}\nfour\\nlines\n";
   const auto ended = run({"--prompts", file.string(), "--batch-size", "2"});
+  // Guessed tokens change nothing.
+  EXPECT_EQ(run({"--prompts", file.string(), "--batch-size", "2", "--prompt-lookup"}).out, ended.out);
   EXPECT_EQ(ended.status, 0) << ended.err;
   std::istringstream lines(ended.out);
   std::string line;
