@@ -1,5 +1,7 @@
 #include "mlx_lm/serve/model_store.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -16,7 +18,8 @@ namespace fs = std::filesystem;
 class ModelStoreTest : public testing::Test {
  protected:
   void SetUp() override {
-    dir_ = fs::path(testing::TempDir()) / "mlx_lm_model_store_test";
+    // The cases run side by side.
+    dir_ = fs::path(testing::TempDir()) / ("mlx_lm_model_store_test_" + std::to_string(::getpid()));
     fs::remove_all(dir_);
     fs::create_directories(dir_ / "models");
     fs::create_symlink(default_model_path(), dir_ / "models" / "other.gguf");
