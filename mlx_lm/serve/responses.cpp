@@ -209,6 +209,7 @@ json read_input(const Fields& f) {
     f.wrong("input", fmt::format("a text or a list of 1 to {} items", kMaxItems));
   }
   for (size_t i = 0; i < input.size(); ++i) read_item(input[i], fmt::format("{}[{}]", f.path("input"), i), messages);
+  if (messages.empty()) f.wrong("input", "something that was said");  // not nothing but empty reasoning
   return messages;
 }
 

@@ -211,6 +211,7 @@ TEST_F(ResponsesTest, NameTheFieldThatIsWrong) {
   check({{"input", "absent"}}, "input");
   check({{"input", json::array()}}, "input");
   check({{"input", 1}}, "input");
+  check({{"input", {{{"type", "reasoning"}}}}}, "input");
   check({{"input", {1}}}, "input[0]");
   check({{"input", {{{"role", "king"}, {"content", "x"}}}}}, "input[0].role");
   check({{"input", {{{"role", "user"}}}}}, "input[0].content");
