@@ -28,7 +28,6 @@ struct Flags {
   std::vector<std::string> api_key;
   std::string api_key_file;
   std::string chat_template_args;
-  int decode_concurrency = 32, prompt_concurrency = 8, prefill_step_size = 128;
   double memory = 0;               // GB; 0: half of what is there
   double prompt_cache_bytes = -1;  // less than 0: a quarter of the memory
   double prompt_cache_dir_gb = 16, prompt_cache_write_gb = 0;
@@ -58,9 +57,10 @@ void add_flags(CLI::App& app, Flags& f) {
   number("--max-tokens", f.server.defaults.max_tokens, "Default of max_tokens; -1: no limit");
   app.add_option("--chat-template", f.server.models.chat_template, "Chat template, instead of the model's own");
   app.add_option("--chat-template-args", f.chat_template_args, "JSON object of more variables for the chat template");
-  number("--decode-concurrency", f.decode_concurrency, "Texts that are generated at once");
-  number("--prompt-concurrency", f.prompt_concurrency, "Prompts that are computed at once");
-  number("--prefill-step-size", f.prefill_step_size, "Prompt tokens computed between two steps of the other texts");
+  auto& batch = f.server.engine.batch;
+  number("--decode-concurrency", batch.completion_batch_size, "Texts that are generated at once");
+  number("--prompt-concurrency", batch.prefill_batch_size, "Prompts that are computed at once");
+  number("--prefill-step-size", batch.prefill_step_size, "Prompt tokens computed between two steps of the other texts");
   number("--queue", f.server.engine.queue, "Texts that may wait; further requests are refused with status 429");
   number("--memory", f.memory,
          "GB that the caches of all texts, those held from earlier included, may take; 0: half of what is there");
@@ -139,9 +139,6 @@ serve::ServerOptions options_of(Flags& f) {
     }
   }
   f.cache.set(o.engine.batch);
-  o.engine.batch.completion_batch_size = f.decode_concurrency;
-  o.engine.batch.prefill_batch_size = f.prompt_concurrency;
-  o.engine.batch.prefill_step_size = f.prefill_step_size;
   if (!(f.memory >= 0)) fail<RequestError>("[server] memory: expected 0 or more, found {}", f.memory);
   o.engine.memory = f.memory > 0 ? size_t(f.memory * 1e9) : half_of_memory();
   auto& held = o.engine.prefixes;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <iterator>
-#include <limits>
 #include <utility>
 
 #include "mlx_lm/base/error.h"
@@ -178,8 +177,7 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
   std::vector<cache::BatchMember> members;
   std::vector<int> continued;  // rows of the step under way
   std::vector<int> known;      // tokens: the last of prompts, or those of a step that is done, and guesses
-  std::vector<std::vector<int>> guesses;
-  std::vector<int> fixed;
+  std::vector<TokenChooser::Guesses> guesses;
   const bool drafting = running() <= kDraftingTexts;
   // Those of the step under way come first and in its order, since running_ only ever grows at its end.
   for (const auto& sequence : running_) {
@@ -193,10 +191,9 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
     if (sequence->started == 0) stats_.prompt_tokens += 1;
     sequences.push_back(sequence);
     auto& guessed = guesses.emplace_back();
-    auto& right = fixed.emplace_back(0);
-    if (sequence->careful()) sequence->guard([&] { guessed = sequence->guess(drafting, right); });
-    known.insert(known.end(), guessed.begin(), guessed.end());
-    members.push_back({&sequence->caches, 1 + int(guessed.size())});
+    if (sequence->careful()) sequence->guard([&] { guessed = sequence->guess(drafting); });
+    known.insert(known.end(), guessed.tokens.begin(), guessed.tokens.end());
+    members.push_back({&sequence->caches, 1 + int(guessed.tokens.size())});
   }
   if (sequences.empty()) return nullptr;
 
@@ -248,8 +245,8 @@ std::unique_ptr<BatchGenerator::Step> BatchGenerator::start_step() {
   } else {
     chosen_by.push_back(logits);
   }
-  std::unique_ptr<Step> step(new Step{std::move(sequences), careful(), std::move(guesses), std::move(fixed),
-                                      std::move(*tokens), std::move(chosen_by), state(caches)});
+  std::unique_ptr<Step> step(new Step{std::move(sequences), careful(), std::move(guesses), std::move(*tokens),
+                                      std::move(chosen_by), state(caches)});
   mx::async_eval(step->tokens);
   for (const auto& sequence : step->sequences) {
     if (sequence->started++ == 0) sequence->snapshot(int(sequence->prompt.size()));
@@ -266,7 +263,7 @@ std::vector<BatchGenerator::Response> BatchGenerator::finish_step(Step& step) {
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     auto& sequence = *step.sequences[i];
     const int first = at;
-    at += 1 + int(step.guesses[i].size());
+    at += 1 + int(step.guesses[i].tokens.size());
     if (sequence.ended) continue;
     sequence.guard([&] {
       if (sequence.careful()) return sequence.check(step, i, first, responses);

@@ -23,23 +23,14 @@ void BatchGenerator::Sequence::choose(const mx::array& input, mx::array& logits,
   token = mx::reshape(o.sampler ? o.sampler(logits) : ops::argmax(logits), {1});
 }
 
-std::vector<int> BatchGenerator::Sequence::guess(bool drafting, int& fixed) {
+TokenChooser::Guesses BatchGenerator::Sequence::guess(bool drafting) {
   const auto& o = options;
+  if (wants_snapshot(int(prompt.size()))) return {{}, 0};  // of the prompt and nothing more
   const int left = o.max_tokens < 0 ? std::numeric_limits<int>::max() : o.max_tokens - made;
   const int most = std::max(0, std::min(left, cache::draftable(caches)) - 1);
-  fixed = 0;
-  if (wants_snapshot(int(prompt.size()))) return {};  // of the prompt and nothing more
-  auto guesses = chooser->fixed(most);
-  fixed = int(guesses.size());
-  if (o.drafter && drafting) {
-    const int wanted = std::min(draft_length->next(), most - fixed);
-    text.insert(text.end(), guesses.begin(), guesses.end());
-    const auto drafts = o.drafter->draft(text, std::max(0, wanted));
-    text.resize(text.size() - size_t(fixed));
-    guesses.insert(guesses.end(), drafts.begin(), drafts.end());
-    if (o.constraint) guesses.resize(size_t(std::max(o.constraint->validate(guesses), fixed)));
-  }
-  if (o.constraint && fixed == 0) o.constraint->prepare();  // beside the model
+  auto* const drafter = drafting ? o.drafter.get() : nullptr;
+  auto guesses = chooser->guess(text, drafter, drafter ? draft_length->next() : 0, most);
+  if (o.constraint && guesses.fixed == 0) o.constraint->prepare();  // beside the model
   return guesses;
 }
 
@@ -64,8 +55,8 @@ BatchGenerator::Response BatchGenerator::Sequence::finish(int token, const mx::a
 
 void BatchGenerator::Sequence::check(const Step& step, size_t i, int at, std::vector<Response>& responses) {
   const auto& o = options;
-  const auto& guesses = step.guesses[i];
-  const int count = 1 + int(guesses.size()), fixed = step.fixed[i];
+  const auto& [guesses, fixed] = step.guesses[i];
+  const int count = 1 + int(guesses.size());
   const auto own = step.logits.size() < step.sequences.size() ? rows(step.logits[0], at, count) : step.logits[i];
   const auto* likeliest = step.tokens.data<uint32_t>() + at;
   std::vector<std::pair<int, mx::array>> tokens;

@@ -60,8 +60,8 @@ struct BatchGenerator::Sequence {
   // Chooses the token of a text that is not careful. logits: (1, V), replaced by those that it was chosen by. input:
   // (1), the token before.
   void choose(const mx::array& input, mx::array& logits, mx::array& token);
-  // What a careful text's step goes on with after its newest token. fixed: of these, known to be right.
-  std::vector<int> guess(bool drafting, int& fixed);
+  // What a careful text's step goes on with after its newest token.
+  TokenChooser::Guesses guess(bool drafting);
   // The tokens of a careful text's step, as far as its guesses were right. i: its place in the step; at: its first row.
   void check(const Step& step, size_t i, int at, std::vector<Response>& responses);
   // Counts a token that comes out. logits: (1, V) that it was chosen by. may_end: no other of the step follows.
@@ -97,11 +97,10 @@ struct BatchGenerator::Sequence {
 // A token of each text, under way.
 struct BatchGenerator::Step {
   Sequences sequences;
-  bool careful;                           // one of them is
-  std::vector<std::vector<int>> guesses;  // what each step goes on with after its first token
-  std::vector<int> fixed;                 // of these, known to be right
-  mx::array tokens;                       // (N), the likeliest or chosen ones, where check() chooses no others
-  std::vector<mx::array> logits;          // by which each was chosen: one array (N, V), or one (n, V) for each
+  bool careful;                                // one of them is
+  std::vector<TokenChooser::Guesses> guesses;  // what each goes on with after its first token
+  mx::array tokens;                            // (N), the likeliest or chosen ones, where check() chooses no others
+  std::vector<mx::array> logits;               // by which each was chosen: one array (N, V), or one (n, V) for each
   std::vector<mx::array> caches;
 
   // MLX frees the memory of a dropped array at once, though its thread is yet to write it: what a step writes is held

@@ -123,23 +123,14 @@ Generator<Step> speculative_generate_step(std::vector<int> prompt, const models:
   for (int made = 0; made != o.max_tokens && !is_done() && !o.stop.stop_requested();) {
     const int left = o.max_tokens < 0 ? std::numeric_limits<int>::max() : o.max_tokens - made;
     const int most = std::min(left, cache::draftable(caches)) - 1;
-    const auto fixed = chooser.fixed(most);
-    if (!fixed.empty()) ahead.drop(caches);
-    auto input = fixed;
-    int drafted = 0;
-    if (o.drafter) {
-      const int wanted = std::min(length.next(), most - int(fixed.size()));
-      text.insert(text.end(), fixed.begin(), fixed.end());
-      auto drafts = o.drafter->draft(text, std::max(0, wanted));
-      text.resize(text.size() - fixed.size());
-      input.insert(input.end(), drafts.begin(), drafts.end());
-      if (o.constraint) input.resize(std::max(size_t(o.constraint->validate(input)), fixed.size()));
-      drafted = int(input.size() - fixed.size());
-    }
-    const auto drafts = input;
+    const auto guesses = chooser.guess(text, o.drafter, o.drafter ? length.next() : 0, most);
+    const auto& drafts = guesses.tokens;
+    const int fixed = guesses.fixed, drafted = int(drafts.size()) - fixed;
+    if (fixed > 0) ahead.drop(caches);
+    auto input = drafts;
     input.insert(input.begin(), text.back());
 
-    if (o.constraint && fixed.empty()) o.constraint->prepare();  // beside the model
+    if (o.constraint && fixed == 0) o.constraint->prepare();  // beside the model
     auto built = ahead.with(text.back());
     auto checked = built ? std::move(*built) : check(to_array(input), model, caches, o, greedy);
     mx::async_eval(checked.tokens ? *checked.tokens : checked.logits);
@@ -151,7 +142,7 @@ Generator<Step> speculative_generate_step(std::vector<int> prompt, const models:
     for (size_t i = 0; i < input.size() && !is_done(); ++i) {
       auto logits = row(checked.logits, int(i));
       const int after = left - 1 - int(i);
-      const int token = i < fixed.size() ? chooser.take(fixed[i])
+      const int token = int(i) < fixed   ? chooser.take(drafts[i])
                         : checked.tokens ? int(checked.tokens->data<uint32_t>()[i])
                                          : chooser.choose(text, logits, after);
       const bool right = i < drafts.size() && token == drafts[i];
@@ -161,7 +152,7 @@ Generator<Step> speculative_generate_step(std::vector<int> prompt, const models:
       if (!right) break;
     }
     const int accepted = int(steps.size()) - 1;
-    if (drafted > 0) length.learn(drafted, std::min(drafted, accepted - int(fixed.size())));
+    if (drafted > 0) length.learn(drafted, std::min(drafted, accepted - fixed));
     if (const int rejected = int(input.size() - steps.size()); rejected > 0) {
       ahead.drop(caches);
       cache::trim(caches, rejected);

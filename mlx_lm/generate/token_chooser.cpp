@@ -1,5 +1,6 @@
 #include "mlx_lm/generate/token_chooser.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "mlx_lm/ops/ops.h"
@@ -10,6 +11,19 @@ std::vector<int> TokenChooser::fixed(int most) {
   auto tokens = !way_.empty() ? way_ : constraint_ ? constraint_->forced() : std::vector<int>{};
   if (int(tokens.size()) > most) tokens.resize(size_t(most));
   return tokens;
+}
+
+TokenChooser::Guesses TokenChooser::guess(std::vector<int>& text, Drafter* drafter, int drafts, int most) {
+  auto tokens = fixed(most);
+  const int known = int(tokens.size());
+  if (drafter) {
+    text.insert(text.end(), tokens.begin(), tokens.end());
+    const auto drafted = drafter->draft(text, std::max(0, std::min(drafts, most - known)));
+    text.resize(text.size() - size_t(known));
+    tokens.insert(tokens.end(), drafted.begin(), drafted.end());
+    if (constraint_) tokens.resize(size_t(std::max(constraint_->validate(tokens), known)));
+  }
+  return {std::move(tokens), known};
 }
 
 int TokenChooser::take(int token) {

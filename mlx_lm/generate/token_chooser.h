@@ -5,6 +5,7 @@
 
 #include <mlx/mlx.h>
 
+#include "mlx_lm/generate/drafter.h"
 #include "mlx_lm/sample/constraint.h"
 #include "mlx_lm/sample/logits_processors.h"
 #include "mlx_lm/sample/sampler.h"
@@ -21,8 +22,13 @@ class TokenChooser {
                const sample::Sampler& sampler, int max_tokens)
       : constraint_(constraint), processors_(processors), sampler_(sampler), max_tokens_(max_tokens) {}
 
-  // Tokens that come next without being chosen, at most so many.
-  std::vector<int> fixed(int most);
+  // Tokens that come next without being chosen, and after them drafted ones.
+  struct Guesses {
+    std::vector<int> tokens;
+    int fixed = 0;
+  };
+  // At most so many in all, and so many drafts. text: as it is after the call too. drafter: null for none.
+  Guesses guess(std::vector<int>& text, Drafter* drafter, int drafts, int most);
   // One of them comes. Returns it.
   int take(int token);
 
@@ -31,6 +37,7 @@ class TokenChooser {
   int choose(const std::vector<int>& text, mx::array& logits, int left);
 
  private:
+  std::vector<int> fixed(int most);
   bool can_end(int left);
 
   sample::Constraint* constraint_;

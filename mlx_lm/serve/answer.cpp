@@ -229,11 +229,12 @@ std::vector<int> start_answer(Engine& engine, AnswerRequest request, std::shared
   shared->left = n;
   shared->request = std::move(request);
   const auto& r = shared->request;
+  const auto prompt = std::make_shared<const std::vector<int>>(r.prompt);
   std::vector<TextJob> jobs;
   for (int i = 0; i < n; ++i) {
     auto options = sequence_options(r.generation, *r.model, i);
     if (r.grammar) options.constraint = std::make_shared<sample::Constraint>(r.grammar->matcher());
-    jobs.push_back({r.model, r.prompt, std::move(options), std::make_shared<ChoiceSink>(shared, i), r.parts});
+    jobs.push_back({r.model, prompt, std::move(options), std::make_shared<ChoiceSink>(shared, i), r.parts});
   }
   return engine.submit(std::move(jobs));
 }

@@ -181,19 +181,33 @@ json read_messages(const json& messages, const std::string& path) {
   return read;
 }
 
-json read_tools(const Fields& fields) {
+json read_tool_list(const Fields& fields, const std::function<json(const Fields& tool)>& read) {
   const auto* tools = fields.list("tools", kMaxTools);
   if (!tools || tools->empty()) return nullptr;
+  auto all = json::array();
   for (size_t i = 0; i < tools->size(); ++i) {
-    const Fields tool((*tools)[i], fmt::format("{}[{}]", fields.path("tools"), i));
-    if (tool.need_text("type") != "function") tool.wrong("type", "\"function\"");
-    const Fields function(tool.need("function", "an object"), tool.path("function"));
-    const auto name = function.need_text("name");
-    if (name.empty() || name.size() > 256) function.wrong("name", "1 to 256 bytes");
-    function.object("parameters");
-    function.text("description");
+    all.push_back(read(Fields((*tools)[i], fmt::format("{}[{}]", fields.path("tools"), i))));
   }
-  return *tools;
+  return all;
+}
+
+json read_function(const Fields& function, const std::string& schema_key) {
+  json read = {{"name", function.need_text("name")}};
+  const auto& name = read["name"].get_ref<const std::string&>();
+  if (name.empty() || name.size() > 256) function.wrong("name", "1 to 256 bytes");
+  const auto* schema = function.object(schema_key);
+  if (const auto description = function.text("description")) read["description"] = *description;
+  if (schema) read["parameters"] = *schema;
+  return {{"type", "function"}, {"function", std::move(read)}};
+}
+
+json read_tools(const Fields& fields) {
+  const auto checked = read_tool_list(fields, [](const Fields& tool) {
+    if (tool.need_text("type") != "function") tool.wrong("type", "\"function\"");
+    return read_function(Fields(tool.need("function", "an object"), tool.path("function")), "parameters");
+  });
+  // As they were given: templates show what else they have.
+  return checked.is_null() ? checked : *fields.find("tools");
 }
 
 json read_template_variables(const Fields& fields, const json& defaults) {

@@ -1,6 +1,7 @@
 // A conversation as the model's tokens.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@ std::string read_content(const Fields& message, const std::string& key = "conten
 // The tools of an OpenAI request: [{"type": "function", "function": {"name", "parameters"?, ...}}]. Null when there are
 // none. Errors: ApiError.
 Json read_tools(const Fields& fields);
+// The same of other APIs, where `read` makes one in that form of each. Null when there are none. Errors: ApiError.
+Json read_tool_list(const Fields& fields, const std::function<Json(const Fields& tool)>& read);
+// One in that form, of the fields name, description? and its schema?.
+Json read_function(const Fields& function, const std::string& schema_key);
 
 // More variables for the template; those that it gets anyway are refused. Errors: ApiError.
 Json read_template_variables(const Fields& fields, const Json& defaults);

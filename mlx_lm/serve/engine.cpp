@@ -36,13 +36,13 @@ int64_t now() { return Clock::now().time_since_epoch().count(); }
 struct Engine::Text {
   int number;
   TextJob job;
-  std::shared_ptr<std::vector<int>> prompt;
   std::vector<int> answer = {};
   int cached = 0;                                           // tokens of the prompt that were found
   size_t bytes = 0;                                         // reserved
   Clock::time_point submitted = Clock::now(), newest = {};  // the newest token
 
-  int total() const { return int(prompt->size()); }
+  const std::vector<int>& prompt() const { return *job.prompt; }
+  int total() const { return int(prompt().size()); }
   bool is_prefilled() const { return newest != Clock::time_point{}; }
 };
 
@@ -80,11 +80,11 @@ std::vector<int> Engine::submit(std::vector<TextJob> jobs) {
   std::vector<int> numbers;
   for (const auto& job : jobs) {
     const auto& model = *job.model;
-    if (job.prompt.empty()) throw ApiError(400, "prompt: expected at least one token, found none", "prompt");
-    if (model.context_size > 0 && int(job.prompt.size()) >= model.context_size) {
+    if (job.prompt->empty()) throw ApiError(400, "prompt: expected at least one token, found none", "prompt");
+    if (model.context_size > 0 && int(job.prompt->size()) >= model.context_size) {
       throw ApiError(400,
                      fmt::format("prompt: expected fewer tokens than the model's context of {}, found {}",
-                                 model.context_size, job.prompt.size()),
+                                 model.context_size, job.prompt->size()),
                      "prompt", "context_length_exceeded");
     }
   }
@@ -104,8 +104,7 @@ std::vector<int> Engine::submit(std::vector<TextJob> jobs) {
     }
     for (auto& job : jobs) {
       numbers.push_back(next_number_);
-      auto prompt = std::make_shared<std::vector<int>>(std::move(job.prompt));
-      submitted_.push_back(std::make_shared<Text>(Text{next_number_++, std::move(job), std::move(prompt)}));
+      submitted_.push_back(std::make_shared<Text>(Text{next_number_++, std::move(job)}));
     }
     texts_ += int(numbers.size());
   }
@@ -243,12 +242,12 @@ void Engine::admit() {
   for (auto at = waiting_.begin(); at != waiting_.end() && running < options_.batch.completion_batch_size;) {
     const auto text = *at;
     try {
-      const auto& lane = lane_of(text->job.model);
+      auto& lane = lane_of(text->job.model);
       if (is_behind(lane, *text)) {
         ++at;
         continue;
       }
-      if (!admit(text)) return;
+      if (!admit(lane, text)) return;
       running += 1;
     } catch (...) {
       texts_ -= 1;
@@ -266,22 +265,21 @@ bool Engine::is_behind(const Lane& lane, const Text& text) {
   int most = 0;
   for (const auto& [_, other] : lane.texts) {
     if (other->is_prefilled()) continue;
-    const auto& prompt = *other->prompt;
-    const auto parts = std::mismatch(prompt.begin(), prompt.end(), text.prompt->begin(), text.prompt->end()).first;
+    const auto& prompt = other->prompt();
+    const auto parts = std::mismatch(prompt.begin(), prompt.end(), text.prompt().begin(), text.prompt().end()).first;
     most = std::max(most, int(parts - prompt.begin()));
   }
-  return most >= kWorthwhile && most >= prefixes_->longest(*text.job.model, *text.prompt) + kWorthwhile;
+  return most >= kWorthwhile && most >= prefixes_->longest(*text.job.model, text.prompt()) + kWorthwhile;
 }
 
 // False: not yet.
-bool Engine::admit(const std::shared_ptr<Text>& text) {
+bool Engine::admit(Lane& lane, const std::shared_ptr<Text>& text) {
   auto& job = text->job;
   auto& o = job.options;
   const int total = text->total();
   const int context = job.model->context_size;
   const int room = context > 0 ? context - total : std::numeric_limits<int>::max() / 2 - total;
   o.max_tokens = o.max_tokens < 0 ? room : std::min(o.max_tokens, room);
-  auto& lane = lane_of(job.model);
   text->bytes = lane.footprint(total + o.max_tokens);
   if (text->bytes > options_.memory) {
     throw ApiError(400,
@@ -291,8 +289,8 @@ bool Engine::admit(const std::shared_ptr<Text>& text) {
                    "max_tokens", "out_of_memory");
   }
   if (reserved_ + text->bytes > options_.memory) return false;
-  text->cached = prefixes_->begin(job.model, text->prompt, job.parts, o);
-  const int uid = lane.generator->insert({text->prompt->begin() + text->cached, text->prompt->end()}, std::move(o));
+  text->cached = prefixes_->begin(job.model, job.prompt, job.parts, o);
+  const int uid = lane.generator->insert({job.prompt->begin() + text->cached, job.prompt->end()}, std::move(o));
   lane.texts[uid] = text;
   reserved_ += text->bytes;
   metrics_.queue_seconds.Observe(seconds_since(text->submitted));
@@ -348,7 +346,7 @@ void Engine::step(Lane& lane) {
       fail(lane, response.uid, std::current_exception());
       continue;
     }
-    auto tokens = *text.prompt;
+    auto tokens = text.prompt();
     tokens.insert(tokens.end(), text.answer.begin(), text.answer.end());
     prefixes_->hold(*text.job.model, tokens, response.caches);
   }

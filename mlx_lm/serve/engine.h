@@ -50,7 +50,7 @@ class TextSink {
 
 struct TextJob {
   std::shared_ptr<const ServedModel> model;
-  std::vector<int> prompt;
+  std::shared_ptr<const std::vector<int>> prompt;
   SequenceOptions options;  // without a prompt_cache and snapshots
   std::shared_ptr<TextSink> sink;
   std::vector<int> parts = {};  // tokens of the prompt after which other prompts may part from it
@@ -92,7 +92,7 @@ class Engine {
   void loop();
   void take_commands(std::unique_lock<std::mutex>& lock);
   void admit();
-  bool admit(const std::shared_ptr<Text>& text);
+  bool admit(Lane& lane, const std::shared_ptr<Text>& text);
   bool is_behind(const Lane& lane, const Text& text);
   void step(Lane& lane);
   void end(Lane& lane, int uid, const std::function<void(TextSink&)>& tell);

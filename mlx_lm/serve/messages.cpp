@@ -13,36 +13,20 @@ namespace {
 
 using json = Json;
 
-constexpr size_t kMaxMessages = 10'000, kMaxTools = 512;
+constexpr size_t kMaxMessages = 10'000;
 
-const char* error_type(int status) {
-  switch (status) {
-    case 401:
-      return "authentication_error";
-    case 403:
-      return "permission_error";
-    case 404:
-      return "not_found_error";
-    case 413:
-      return "request_too_large";
-    case 429:
-      return "rate_limit_error";
-    case 503:
-      return "overloaded_error";
-  }
-  return status < 500 ? "invalid_request_error" : "api_error";
+std::string error_type(const ApiError& error) {
+  if (error.status() == 413) return "request_too_large";
+  if (error.status() == 503) return "overloaded_error";
+  return error.status() < 500 ? error.type() : "api_error";
 }
 
 json error_body(const ApiError& error, const std::string& id) {
-  return {{"type", "error"},
-          {"error", {{"type", error_type(error.status())}, {"message", error.what()}}},
-          {"request_id", id}};
+  return {{"type", "error"}, {"error", {{"type", error_type(error)}, {"message", error.what()}}}, {"request_id", id}};
 }
 
 void send_messages_error(HttpExchange& exchange, const ApiError& error) {
-  HttpAnswer answer{.status = error.status(), .body = dump(error_body(error, exchange.request().id))};
-  if (error.retry_after) answer.headers.emplace_back("Retry-After", std::to_string(*error.retry_after));
-  exchange.send(std::move(answer));
+  send_error(exchange, error, error_body(error, exchange.request().id));
 }
 
 json to_usage(const Usage& usage) {
@@ -207,24 +191,15 @@ void read_assistant(const Fields& message, json& read) {
   read.push_back(std::move(entry));
 }
 
-json read_tool_list(const Fields& f) {
-  const auto* tools = f.list("tools", kMaxTools);
-  if (!tools || tools->empty()) return nullptr;
-  auto read = json::array();
-  for (size_t i = 0; i < tools->size(); ++i) {
-    const Fields tool((*tools)[i], fmt::format("{}[{}]", f.path("tools"), i));
+json read_custom_tools(const Fields& f) {
+  return read_tool_list(f, [](const Fields& tool) {
     if (const auto type = tool.text("type"); type && *type != "custom") {
       tool.wrong("type", "\"custom\", for the server has no tools of its own");
     }
-    const auto name = tool.need_text("name");
-    if (name.empty() || name.size() > 256) tool.wrong("name", "1 to 256 bytes");
-    const auto* schema = tool.object("input_schema");
-    if (!schema) tool.need("input_schema", "a JSON schema");
-    json function = {{"name", name}, {"parameters", *schema}};
-    if (const auto description = tool.text("description")) function["description"] = *description;
-    read.push_back({{"type", "function"}, {"function", std::move(function)}});
-  }
-  return read;
+    auto read = read_function(tool, "input_schema");
+    tool.need("input_schema", "a JSON schema");
+    return read;
+  });
 }
 
 ToolChoice read_choice(const Fields& f, const json& tools) {
@@ -270,7 +245,7 @@ ChatRequest read_chat(const Fields& f, const json& variables) {
     (is_user ? read_user : read_assistant)(message, chat.messages);
     chat.continues_last = !is_user;
   }
-  chat.tools = read_choice(f, read_tool_list(f));
+  chat.tools = read_choice(f, read_custom_tools(f));
   chat.format = read_output_format(f);
   chat.format_field = "output_config.format";
   if (chat.format && chat.tools.mode == ToolChoice::Mode::required) {

@@ -28,8 +28,10 @@ void cancel_when_gone(const Api& api, HttpExchange& exchange, std::vector<int> n
   exchange.on_gone([&engine = api.engine, numbers = std::move(numbers)] { engine.cancel(numbers); });
 }
 
-void send_error(HttpExchange& exchange, const ApiError& error) {
-  HttpAnswer answer{.status = error.status(), .body = dump(error.body())};
+void send_error(HttpExchange& exchange, const ApiError& error) { send_error(exchange, error, error.body()); }
+
+void send_error(HttpExchange& exchange, const ApiError& error, const json& body) {
+  HttpAnswer answer{.status = error.status(), .body = dump(body)};
   if (error.retry_after) answer.headers.emplace_back("Retry-After", std::to_string(*error.retry_after));
   exchange.send(std::move(answer));
 }

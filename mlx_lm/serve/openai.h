@@ -18,6 +18,8 @@ Json to_json(const Usage& usage);
 // Ends the texts when the client goes.
 void cancel_when_gone(const Api& api, HttpExchange& exchange, std::vector<int> numbers);
 void send_error(HttpExchange& exchange, const ApiError& error);
+// With a body of another form.
+void send_error(HttpExchange& exchange, const ApiError& error, const Json& body);
 
 // A stream of server-sent events, begun with the first of them, so that an error before it has a status of its own.
 class EventStream {

@@ -14,7 +14,7 @@ namespace {
 
 using json = Json;
 
-constexpr size_t kMaxItems = 10'000, kMaxTools = 512;
+constexpr size_t kMaxItems = 10'000;
 
 json to_usage(const Usage& usage) {
   return {{"input_tokens", usage.prompt_tokens},
@@ -215,21 +215,11 @@ json read_input(const Fields& f) {
 
 // [{"type": "function", "name", "parameters", ...}], without the object that chat completions have around it.
 json read_flat_tools(const Fields& f) {
-  const auto* tools = f.list("tools", kMaxTools);
-  if (!tools || tools->empty()) return nullptr;
-  auto read = json::array();
-  for (size_t i = 0; i < tools->size(); ++i) {
-    const Fields tool((*tools)[i], fmt::format("{}[{}]", f.path("tools"), i));
+  return read_tool_list(f, [](const Fields& tool) {
     if (tool.need_text("type") != "function")
       tool.wrong("type", "\"function\", for the server has no tools of its own");
-    const auto name = tool.need_text("name");
-    if (name.empty() || name.size() > 256) tool.wrong("name", "1 to 256 bytes");
-    json function = {{"name", name}};
-    if (const auto description = tool.text("description")) function["description"] = *description;
-    if (const auto* parameters = tool.object("parameters")) function["parameters"] = *parameters;
-    read.push_back({{"type", "function"}, {"function", std::move(function)}});
-  }
-  return read;
+    return read_function(tool, "parameters");
+  });
 }
 
 std::optional<GrammarOptions> read_text_format(const Fields& f) {

@@ -53,11 +53,24 @@ class Batch : public testing::TestWithParam<const char*> {
     for (auto& response : batch.next()) {
       auto& text = texts[response.uid];
       ASSERT_FALSE(text.reason) << "a token after the last";
+      ASSERT_EQ(response.error, nullptr);
       text.tokens.push_back(response.token);
       text.logprobs.push_back(response.logprobs);
       text.reason = response.finish_reason;
       text.caches = std::move(response.caches);
     }
+  }
+
+  // Until there is no text left. The most tokens that each made in a step.
+  static std::map<int, int> collect_all(BatchGenerator& batch, std::map<int, Text>& texts) {
+    std::map<int, int> most;
+    while (!batch.empty()) {
+      std::map<int, size_t> before;
+      for (const auto& [uid, text] : texts) before[uid] = text.tokens.size();
+      collect(batch, texts);
+      for (const auto& [uid, text] : texts) most[uid] = std::max(most[uid], int(text.tokens.size() - before[uid]));
+    }
+    return most;
   }
 
   std::unique_ptr<GoldenCase> golden_;
@@ -325,24 +338,15 @@ TEST_P(Batch, drafts_change_nothing_but_the_number_of_steps) {
   for (int step = 0; step < 4; ++step) batch.next();
   batch.remove(1);
   std::map<int, Text> texts;
-  std::map<int, int> most;
-  while (!batch.empty()) {
-    std::map<int, int> count;
-    for (auto& response : batch.next()) {
-      ASSERT_EQ(response.error, nullptr);
-      texts[response.uid].tokens.push_back(response.token);
-      texts[response.uid].reason = response.finish_reason;
-      most[response.uid] = std::max(most[response.uid], ++count[response.uid]);
-    }
-  }
+  const auto most = collect_all(batch, texts);
   for (int i : {0, 2, 3, 4}) {
     const auto& tail = texts[i].tokens;
     ASSERT_LE(tail.size(), 20u);
     EXPECT_EQ(tail, std::vector<int>(wanted[i].tokens.end() - long(tail.size()), wanted[i].tokens.end())) << i;
     EXPECT_EQ(texts[i].reason, FinishReason::length);
   }
-  EXPECT_EQ(most[0], 1);
-  EXPECT_GT(most[3], 1);
+  EXPECT_EQ(most.at(0), 1);
+  EXPECT_GT(most.at(3), 1);
 }
 
 TEST_P(Batch, constrained_texts_end_within_their_tokens) {
@@ -361,20 +365,10 @@ TEST_P(Batch, constrained_texts_end_within_their_tokens) {
     batch.insert(all[i], std::move(options));
   }
   std::map<int, Text> texts;
-  std::map<int, int> most;
-  while (!batch.empty()) {
-    std::map<int, int> count;
-    for (auto& response : batch.next()) {
-      ASSERT_EQ(response.error, nullptr);
-      texts[response.uid].tokens.push_back(response.token);
-      texts[response.uid].reason = response.finish_reason;
-      if (response.finish_reason) texts[response.uid].caches = std::move(response.caches);
-      most[response.uid] = std::max(most[response.uid], ++count[response.uid]);
-    }
-  }
+  const auto most = collect_all(batch, texts);
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(texts[i].reason, FinishReason::stop);
-    EXPECT_GT(most[i], 1);  // what the grammar forces comes together
+    EXPECT_GT(most.at(i), 1);  // what the grammar forces comes together
     auto matcher = grammars[i].matcher();
     for (int token : texts[i].tokens) EXPECT_TRUE(matcher.commit(token));
     EXPECT_TRUE(matcher.accepts() || matcher.stopped());
